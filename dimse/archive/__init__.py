@@ -1,0 +1,1 @@
+"""The embedded archive: where instances are kept."""

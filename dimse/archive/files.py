@@ -1,0 +1,290 @@
+"""The object store: one DICOM file an instance, durable before a success is answered.
+
+    incoming/<random>.part      being received, or left by a crash and removed at the next start
+    objects/xx/<hash>.dcm       whole instances; the name is a hash of the SOP Instance UID, and
+                                nothing a peer sent is ever part of a path
+    lock                        held by the one server that uses the folder
+
+A file gets its final name by a link, which cannot replace one that is there: an instance that
+exists is never opened for writing.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dimse.archive.part10 import HEAD_LENGTH, data_set_offset, file_head
+from dimse.errors import DimseError, MisuseError, StatusError
+from dimse.limits import Limits
+from dimse.message.status import DUPLICATE_SOP_INSTANCE, OUT_OF_RESOURCES, SUCCESS, Status
+from dimse.performing import Operation
+from dimse.services.storage import ReceivedInstance
+
+DURABILITIES = {
+    "full": "a success means that the instance is on the disk: fsync of file and folder",
+    "relaxed": "a success means that the operating system has the instance: no fsync",
+}
+
+_BUFFER = 64 * 1024  # small fragments reach the kernel together, large ones pass by
+_AT_ONCE = 1024 * 1024  # compared of two files
+_SHARDS = [f"{number:02x}" for number in range(256)]
+
+InThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
+
+
+class _PartialFile:
+    """One file on its way, the sink of one instance.
+
+    Every `OSError` is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
+    """
+
+    __slots__ = ("_abandon", "_commit", "_file", "fd", "final", "offset", "part", "published")
+
+    def __init__(
+        self,
+        part: Path,
+        final: Path,
+        head: bytes,
+        commit: Callable[["_PartialFile"], "Deferred[int]"],
+    ) -> None:
+        self.part = part
+        self.final = final
+        self.offset = len(head)
+        self.published = False
+        self._commit = commit
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.fd = os.open(part, flags, 0o600)
+        self._file = open(self.fd, "wb", buffering=_BUFFER)  # noqa: SIM115
+        self._file.write(head)
+
+    def write(self, data: memoryview) -> None:
+        """The next bytes of the data set."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise _refused(error) from error
+
+    def finish(self) -> "Deferred[int]":
+        """Commit; fires with the status."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            self.discard()
+            raise _refused(error) from error
+        return self._commit(self)
+
+    def abort(self, reason: DimseError) -> None:
+        """Leave nothing behind."""
+        self.discard()
+
+    def sync(self) -> None:
+        """Bring the bytes to the disk; after a failure the file is worth nothing."""
+        os.fsync(self.fd)
+
+    def publish(self) -> Status:
+        """Give it its final name, or compare it with what has that name."""
+        try:
+            os.link(self.part, self.final)
+        except FileExistsError:
+            return SUCCESS if self._is_the_same() else DUPLICATE_SOP_INSTANCE
+        self.published = True
+        return SUCCESS
+
+    def retract(self) -> None:
+        """Take the final name away again: it may be lost, so it must not answer for the next."""
+        if self.published:
+            self.final.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Close and remove the partial file, whatever the disk says to it."""
+        for step in (self._file.close, self.part.unlink):
+            try:
+                step()
+            except OSError:
+                continue  # a full disk refuses the flush of close, a later start removes the rest
+
+    def _is_the_same(self) -> bool:
+        """Whether the existing file holds the same data set."""
+        fd = os.open(self.final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            theirs, ours = data_set_offset(os.pread(fd, HEAD_LENGTH, 0)), self.offset
+            while True:
+                one = os.pread(fd, _AT_ONCE, theirs)
+                other = os.pread(self.fd, _AT_ONCE, ours)
+                if one != other:
+                    return False
+                if not one:
+                    return True
+                theirs, ours = theirs + len(one), ours + len(other)
+        finally:
+            os.close(fd)
+
+
+class FileStore:
+    """Keeps instances as DICOM files below `folder` (design: one server, many associations).
+
+    `durability` is a key of `DURABILITIES`. With `full`, the commits of all associations are
+    done together in a thread: each file is synced and linked, then each folder is synced, and
+    only then the successes are answered. Raises `MisuseError` when another server holds the
+    folder, or it cannot be used.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        durability: str = "full",
+        limits: Limits | None = None,
+        in_thread: InThread | None = None,
+    ) -> None:
+        if durability not in DURABILITIES:
+            raise MisuseError(f"durability {durability!r} is none of {', '.join(DURABILITIES)}")
+        self.folder = Path(folder)
+        self.durability = durability
+        self._incoming = self.folder / "incoming"
+        self._objects = self.folder / "objects"
+        self._reserve = (limits or Limits()).disk_reserve
+        self._in_thread = in_thread or _in_reactor_thread
+        self._queue: list[tuple[_PartialFile, Deferred[int]]] = []
+        self._committing = False
+        try:
+            self._prepare()
+        except OSError as error:
+            raise MisuseError(f"store {self.folder}: {error.strerror}") from error
+
+    def begin(self, instance: ReceivedInstance, operation: Operation) -> _PartialFile:
+        """A sink for one instance; raises `StatusError` when there is no room for it."""
+        try:
+            space = os.statvfs(self._incoming)
+            if space.f_bavail * space.f_frsize < self._reserve:
+                raise StatusError(OUT_OF_RESOURCES, "the disk is almost full")
+            part = self._incoming / f"{secrets.token_hex(16)}.part"
+            commit = self._commit_later if self.durability == "full" else self._commit_now
+            return _PartialFile(
+                part, self.path_of(instance.sop_instance_uid), file_head(instance), commit
+            )
+        except OSError as error:
+            raise _refused(error) from error
+
+    def path_of(self, sop_instance_uid: str) -> Path:
+        """Where the instance of that UID is kept, if it is."""
+        name = sha256(sop_instance_uid.encode()).hexdigest()
+        return self._objects / name[:2] / f"{name}.dcm"
+
+    def close(self) -> None:
+        """Let another server have the folder."""
+        os.close(self._lock)
+
+    def _prepare(self) -> None:
+        """Lock the folder, make what is missing, remove what a crash has left."""
+        for folder in (self.folder, self._incoming, self._objects):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise MisuseError(f"store {self.folder}: another server uses it") from error
+        for shard in _SHARDS:
+            (self._objects / shard).mkdir(mode=0o700, exist_ok=True)
+        _sync_folders((self._objects, self.folder, self.folder.absolute().parent))
+        leftovers = list(self._incoming.glob("*.part"))
+        for part in leftovers:
+            part.unlink()
+        if leftovers:
+            self.log.info("removed {count} partial files of an earlier run", count=len(leftovers))
+
+    def _commit_now(self, file: _PartialFile) -> "Deferred[int]":
+        result: Deferred[int] = Deferred()
+        _settle(result, _outcome(file.publish))
+        file.discard()
+        return result
+
+    def _commit_later(self, file: _PartialFile) -> "Deferred[int]":
+        result: Deferred[int] = Deferred()
+        self._queue.append((file, result))
+        self._commit_next()
+        return result
+
+    def _commit_next(self) -> None:
+        """Commit all that wait together; those that come meanwhile are the next group."""
+        if self._committing or not self._queue:
+            return
+        group, self._queue = self._queue, []
+        self._committing = True
+
+        def done(outcomes: list[Status | Failure]) -> None:
+            self._committing = False
+            self._commit_next()
+            for (_, result), outcome in zip(group, outcomes, strict=True):
+                _settle(result, outcome)
+
+        def crashed(failure: Failure) -> None:
+            done([failure] * len(group))
+
+        self._in_thread(lambda: _commit([file for file, _ in group])).addCallbacks(done, crashed)
+
+
+def _commit(files: list[_PartialFile]) -> list[Status | Failure]:
+    """Make a group durable; runs in a thread. One outcome a file, in order."""
+
+    def sync_and_publish(file: _PartialFile) -> Status:
+        file.sync()
+        return file.publish()
+
+    outcomes = [_outcome(partial(sync_and_publish, file)) for file in files]
+    synced = _outcome(lambda: _sync_folders({file.final.parent for file in files}))
+    if isinstance(synced, Failure):
+        for file in files:
+            _outcome(file.retract)
+        outcomes = [synced for _ in files]
+    for file in files:
+        file.discard()
+    return outcomes
+
+
+def _sync_folders(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _outcome(step: Callable[[], Any]) -> Any:
+    """What a step returns, or a Failure with the status that its `OSError` earns."""
+    try:
+        return step()
+    except OSError as error:
+        return Failure(_refused(error))
+
+
+def _settle(result: "Deferred[int]", outcome: Status | Failure) -> None:
+    if isinstance(outcome, Failure):
+        result.errback(outcome)
+    else:
+        result.callback(outcome)
+
+
+def _refused(error: OSError) -> StatusError:
+    return StatusError(OUT_OF_RESOURCES, error.strerror or "the disk failed")
+
+
+def _in_reactor_thread(step: Callable[[], Any]) -> "Deferred[Any]":
+    from twisted.internet import reactor
+
+    pool: Any = reactor
+    return deferToThreadPool(pool, pool.getThreadPool(), step)

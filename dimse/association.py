@@ -1,0 +1,305 @@
+"""An association in use: what its user can do with it, in both roles (PS3.7 7, PS3.8 7)."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from dimse.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAbortedError,
+    AssociationError,
+    ContextError,
+    DimseError,
+    MisuseError,
+    ProtocolError,
+    ReleasedError,
+)
+from dimse.invoking import Invoker
+from dimse.limits import Limits
+from dimse.message import command
+from dimse.message.messages import RESPONSE_BIT, Request, Response
+from dimse.performing import SCP, Peer, Performer
+from dimse.sending import Outbox, Source
+from dimse.ul.negotiation import AcceptedContext
+from dimse.ul.pdu import PDataTF
+from dimse.ul.pdv import MessageReader, fragment_length
+from dimse.ul.protocol import UpperLayerProtocol
+from dimse.ul.table import Sta
+
+_WINDOW = 1  # operations outstanding in each direction, as negotiated (PS3.7 D.3.3.3)
+
+
+class Association:
+    """An established association; it exists from its establishment (Sta6) to its end.
+
+    `contexts` are the accepted presentation contexts by id, `peer` is the other side, `ae_title`
+    our own AE title, `is_requestor` our side. `ended` is None until the association is over and
+    then says why. As an async context manager it releases, or aborts when its body raises.
+    """
+
+    def __init__(
+        self,
+        protocol: UpperLayerProtocol,
+        contexts: dict[int, AcceptedContext],
+        *,
+        peer: Peer,
+        ae_title: str,
+        is_requestor: bool,
+        peer_maximum_length: int,
+        limits: Limits,
+        clock: IReactorTime,
+        scps: Iterable[SCP] = (),
+    ) -> None:
+        self.contexts = contexts
+        self.peer = peer
+        self.ae_title = ae_title
+        self.is_requestor = is_requestor
+        self.ended: AssociationError | None = None
+        self._protocol = protocol
+        length = min(peer_maximum_length or limits.send_length, limits.send_length)
+        self._outbox = Outbox(
+            self._write, lambda: protocol.sending_paused, self._broken, fragment_length(length)
+        )
+        self._reader = MessageReader(
+            self,
+            contexts,
+            command_length=limits.command_length,
+            data_length=limits.instance_length,
+            empty_fragments=limits.empty_fragments,
+        )
+        self._invoker = Invoker(
+            self._outbox,
+            clock,
+            self._give_up,
+            self._proceed,
+            response_time=limits.response,
+            window=_WINDOW,
+        )
+        self._performer = Performer(
+            contexts,
+            scps,
+            self._outbox,
+            self._reader,
+            self._set_paused,
+            self._proceed,
+            peer=peer,
+            ae_title=ae_title,
+            window=_WINDOW,
+        )
+        self._paused_by: set[object] = set()
+        self._release: Deferred[None] | None = None
+        self._release_asked = False
+        self._end_waiters: list[Deferred[AssociationError]] = []
+
+    # What its user calls
+
+    def context_for(
+        self, abstract_syntax: str, transfer_syntax: str | None = None
+    ) -> AcceptedContext:
+        """The context in which we may invoke operations of an abstract syntax.
+
+        Raises `ContextError`, which says what the peer accepted, if there is none.
+        """
+        others = []
+        for context in self.contexts.values():
+            if context.abstract_syntax == abstract_syntax and context.scu:
+                if transfer_syntax in (None, context.transfer_syntax):
+                    return context
+                others.append(context.transfer_syntax)
+        if others:
+            raise ContextError(
+                f"{self.peer} accepted {abstract_syntax} with {', '.join(others)} "
+                f"but not with {transfer_syntax} (PS3.8 9.3.3.2)"
+            )
+        raise ContextError(f"{self.peer} accepted no context for {abstract_syntax} (PS3.8 9.3.3.2)")
+
+    def next_message_id(self) -> int:
+        """A Message ID for the next request."""
+        return self._invoker.next_message_id()
+
+    def request(
+        self, context: AcceptedContext, request: Request, source: Source | None = None
+    ) -> "Deferred[Response]":
+        """Invoke an operation; fires with the response, whatever its status is (PS3.7 7.5).
+
+        `source` is the data set, encoded in the transfer syntax of `context`. Fails with an
+        `AssociationError` when the association ends before, or with the error of the source.
+        """
+        if self.ended is not None:
+            return fail(self.ended)
+        if self._release is not None:
+            return fail(MisuseError("a request after the release of the association (PS3.7 A.5)"))
+        return self._invoker.invoke(context.context_id, request, source)
+
+    def release(self) -> "Deferred[None]":
+        """End the association in order, after the operations that are outstanding.
+
+        Fires when the peer has confirmed; fails with an `AssociationError` if the association
+        ends in another way. Only the requestor may release (PS3.7 A.5).
+        """
+        if self.ended is not None:
+            return succeed(None) if isinstance(self.ended, ReleasedError) else fail(self.ended)
+        if not self.is_requestor:
+            return fail(MisuseError("only the association-requestor releases (PS3.7 A.5)"))
+        if self._release is not None:
+            return fail(MisuseError("the association is being released"))
+        self._release = Deferred(lambda _: self.abort())
+        waiting = self._release
+        self._proceed()
+        return waiting
+
+    def abort(self) -> None:
+        """End the association at once with an A-ABORT; what is outstanding fails (PS3.7 A.6)."""
+        self._give_up(_aborted("abort() was called"))
+
+    def when_ended(self) -> "Deferred[AssociationError]":
+        """Fires with the reason when the association is over; `ReleasedError` is the good one."""
+        if self.ended is not None:
+            return succeed(self.ended)
+        waiter: Deferred[AssociationError] = Deferred()
+        self._end_waiters.append(waiter)
+        return waiter
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self.abort()
+        else:
+            await self.release()
+
+    # User: what the Upper Layer tells
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is under way in either direction."""
+        return self._invoker.busy or self._performer.busy
+
+    @property
+    def receiving(self) -> bool:
+        """Whether the peer is in the middle of a message."""
+        return self._reader.incomplete
+
+    def data_indication(self, data: PDataTF) -> None:
+        """Fragments of messages came."""
+        self._reader.receive(data)
+
+    def sending_resumed(self) -> None:
+        """The transport has room again."""
+        self._outbox.pump()
+        self._proceed()
+
+    def release_indication(self) -> None:
+        """The peer wants to release: it gets our answer once its requests have theirs."""
+        if self.receiving:
+            raise ProtocolError("A-RELEASE-RQ inside a message", AbortReason.UNEXPECTED_PDU)
+        self._release_asked = True
+        self._proceed()
+
+    def release_confirmation(self) -> None:
+        """The peer has confirmed our release."""
+        self._end(ReleasedError("the association was released"))
+
+    def abort_indication(self, error: AssociationError) -> None:
+        """The association is over."""
+        self._end(error)
+
+    # MessageUser: what the reader finds
+
+    def command_received(self, context_id: int, command_set: bytes) -> bool:
+        """A command set came: a response to us, or a request."""
+        elements = command.decode(command_set)
+        field, data_set = elements.get("CommandField"), elements.get("CommandDataSetType")
+        if not isinstance(field, int) or not isinstance(data_set, int):
+            raise ProtocolError("a command set without Command Field or Data Set Type (PS3.7 E.1)")
+        has_data_set = data_set != command.NO_DATA_SET
+        if field & RESPONSE_BIT:
+            self._invoker.received(field, elements)
+        else:
+            self._performer.begin(context_id, elements, has_data_set=has_data_set)
+        return has_data_set
+
+    def data_received(self, fragment: memoryview) -> None:
+        """A fragment of the data set of a request; that of a response of ours has no use."""
+        self._performer.write(fragment)
+
+    def data_ended(self) -> None:
+        """The data set is complete."""
+        self._performer.finish()
+
+    # Inside
+
+    def _write(self, data: bytes) -> None:
+        if self._protocol.can_send_data:  # else we asked for release, and nothing may follow
+            self._protocol.send_data(data)
+
+    def _set_paused(self, by: object, paused: bool) -> None:
+        if paused:
+            self._paused_by.add(by)
+            self._protocol.pause_reading()
+        else:
+            self._paused_by.discard(by)
+            if not self._paused_by:
+                self._protocol.resume_reading()
+
+    def _proceed(self) -> None:
+        """Something ended: do what had to wait for it."""
+        if self.ended is not None:
+            return
+        try:
+            self._performer.go_on()
+        except ProtocolError as error:
+            self._protocol.refuse(error)
+            return
+        if self._release_asked and not self._performer.busy:
+            self._answer_release()
+        elif self._release is not None and not self.busy and self._protocol.state is Sta.Sta6:
+            self._protocol.release()
+
+    def _answer_release(self) -> None:
+        self._release_asked = False
+        self._protocol.release_response()
+        if self._release is None:  # else the peer still has to confirm ours (AR-9)
+            self._end(ReleasedError(f"{self.peer} released the association"))
+
+    def _broken(self, error: DimseError) -> None:
+        self._give_up(_aborted(str(error)))
+
+    def _give_up(self, reason: AssociationError) -> None:
+        if self.ended is None:
+            self._protocol.abort()
+            self._end(reason)
+
+    def _end(self, reason: AssociationError) -> None:
+        """Tell everybody who waits for something of this association, once."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        self._outbox.clear()
+        self._performer.end(reason)
+        self._invoker.end(reason)
+        release, self._release = self._release, None
+        if release is not None:
+            if isinstance(reason, ReleasedError):
+                release.callback(None)
+            else:
+                release.errback(reason)
+        waiters, self._end_waiters = self._end_waiters, []
+        for waiter in waiters:
+            waiter.callback(reason)
+
+
+def _aborted(why: str) -> AssociationAbortedError:
+    return AssociationAbortedError(
+        AbortSource.SERVICE_USER, AbortReason.NOT_SPECIFIED, by_peer=False, why=why
+    )

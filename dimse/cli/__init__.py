@@ -1,0 +1,1 @@
+"""The `dimse` command: one module per command."""

@@ -1,0 +1,198 @@
+"""The association requestor: `associate()` (PS3.8 7.1)."""
+
+from collections.abc import Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import ClientFactory
+
+from dimse.association import Association
+from dimse.errors import (
+    AssociationError,
+    AssociationRejectedError,
+    ConnectionLostError,
+    MisuseError,
+    TimedOutError,
+)
+from dimse.limits import Limits
+from dimse.performing import SCP, Peer
+from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose, settle
+from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
+from dimse.ul.protocol import UpperLayerProtocol
+
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+VERIFICATION = "1.2.840.10008.1.1"
+
+# For an abstract syntax without transfer syntaxes: what everybody reads (PS3.5 10).
+DEFAULT_TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+
+ProposedContext = str | tuple[str, Sequence[str]]
+
+
+class RequestorFactory(ClientFactory):
+    """Makes the connection of one association; `established` fires with the `Association`.
+
+    It fails with an `AssociationError`: rejected, aborted, lost, timed out. Cancelling it aborts.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        request: AssociateRQ,
+        *,
+        limits: Limits,
+        clock: IReactorTime,
+        scps: Iterable[SCP] = (),
+    ) -> None:
+        self.established: Deferred[Association] = Deferred(lambda _: self._cancelled())
+        self._request = request
+        self._limits = limits
+        self._clock = clock
+        self._scps = scps
+        self._protocol: UpperLayerProtocol | None = None
+        self._peer: Peer | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol:
+        """The requestor's side of the connection."""
+        self._peer = Peer.at(self._request.called_ae_title, addr)
+        self._protocol = UpperLayerProtocol(self, self._limits, self._clock, self._request)
+        self._protocol.factory = self
+        return self._protocol
+
+    # Establisher
+
+    def associate_indication(self, request: AssociateRQ) -> None:
+        """Never called: a requestor gets no indication (PS3.8 Table 9-10, Sta2)."""
+
+    def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
+        """The acceptor has answered."""
+        if isinstance(answer, AssociateRJ):
+            self.abort_indication(
+                AssociationRejectedError(answer.result, answer.source, answer.reason)
+            )
+            return
+        assert self._protocol is not None
+        assert self._peer is not None
+        user = answer.user_information
+        association = Association(
+            self._protocol,
+            settle(self._request, answer, requestor=True),
+            peer=self._peer,
+            ae_title=self._request.calling_ae_title,
+            is_requestor=True,
+            peer_maximum_length=(user and user.maximum_length) or 0,
+            limits=self._limits,
+            clock=self._clock,
+            scps=self._scps,
+        )
+        self._protocol.user = association
+        if not self.established.called:
+            self.established.callback(association)
+
+    def abort_indication(self, error: AssociationError) -> None:
+        """There is no association."""
+        if not self.established.called:
+            self.established.errback(error)
+
+    def _cancelled(self) -> None:
+        if self._protocol is not None:
+            self._protocol.abort()
+
+
+class Associating(Deferred[Association]):
+    """The Deferred of `associate()`: to be awaited, or entered with `async with`."""
+
+    def __init__(self, coroutine: Coroutine[Deferred[Any], Any, Association]) -> None:
+        attempt = Deferred.fromCoroutine(coroutine)
+        super().__init__(lambda _: attempt.cancel())
+        self._association: Association | None = None
+        attempt.addCallbacks(self.callback, self.errback)
+
+    async def __aenter__(self) -> Association:
+        self._association = await self
+        return self._association
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._association is not None
+        await self._association.__aexit__(kind, error, traceback)
+
+
+def associate(
+    peer: str | IStreamClientEndpoint,
+    contexts: Iterable[ProposedContext] = (VERIFICATION,),
+    *,
+    called_ae_title: str = "ANY-SCP",
+    calling_ae_title: str = "DIMSE",
+    limits: Limits | None = None,
+    scps: Iterable[SCP] = (),
+    reactor: Any = None,
+) -> Associating:
+    """Request an association (PS3.8 7.1).
+
+    `peer` is `"host:port"`, or any client endpoint (for TLS, a proxy, a UNIX socket). `contexts`
+    are abstract syntaxes, or pairs of one and its transfer syntaxes; without those, explicit and
+    implicit VR little endian are proposed. `scps` perform requests of the peer.
+
+    Fires with an `Association`, and can be entered: `async with associate(...) as association`
+    releases it at the end, or aborts it for an exception. Fails with `AssociationRejectedError`,
+    `AssociationAbortedError`, `ConnectionLostError` or `TimedOutError`; raises `MisuseError` for
+    arguments that cannot be proposed.
+    """
+    if reactor is None:  # late, for whoever imports it installs it
+        from twisted.internet import reactor
+    limits = limits or Limits()
+    request = propose(
+        (_with_transfer_syntaxes(context) for context in contexts),
+        called_ae_title=called_ae_title,
+        calling_ae_title=calling_ae_title,
+        maximum_length=limits.maximum_length,
+    )
+    if isinstance(peer, str):
+        host, port = parse_address(peer)
+        endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=limits.connect)
+    else:
+        endpoint = peer
+    factory = RequestorFactory(request, limits=limits, clock=reactor, scps=scps)
+    return Associating(_establish(peer, endpoint, factory, limits, reactor))
+
+
+async def _establish(
+    peer: object,
+    endpoint: IStreamClientEndpoint,
+    factory: RequestorFactory,
+    limits: Limits,
+    clock: IReactorTime,
+) -> Association:
+    connecting = endpoint.connect(factory)
+    connecting.addTimeout(limits.connect, clock, onTimeoutCancel=_connect_timed_out)
+    try:
+        await connecting
+    except (ConnectError, DNSLookupError, OSError) as error:
+        raise ConnectionLostError(f"no connection to {peer}: {error}") from error
+    return await factory.established
+
+
+def _connect_timed_out(_: object, seconds: float) -> None:
+    raise TimedOutError("connect", seconds)
+
+
+def _with_transfer_syntaxes(context: ProposedContext) -> tuple[str, Sequence[str]]:
+    return (context, DEFAULT_TRANSFER_SYNTAXES) if isinstance(context, str) else context
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[IPv6 address]:port`; raises `MisuseError`."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise MisuseError(f"{text!r} is not host:port")
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,0 +1,1 @@
+"""What `twistd dimse` runs."""

@@ -1,0 +1,1 @@
+"""Service classes (PS3.4): one module each, with SCU verbs and SCP behaviour."""

@@ -1,0 +1,175 @@
+"""The Storage service class: C-STORE, SCU and SCP (PS3.4 Annex B)."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydicom import Dataset
+from pydicom._uid_dict import UID_dictionary
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dimse.association import Association
+from dimse.errors import DimseError, StatusError
+from dimse.message.messages import MEDIUM, CStoreRQ
+from dimse.message.status import INVALID_SOP_INSTANCE, UNRECOGNIZED_OPERATION, Status
+from dimse.performing import Operation, Sink
+from dimse.services.instance import Instance
+from dimse.services.verification import succeeded
+from dimse.ul.negotiation import SupportedContext, is_uid
+
+_NOT_STORAGE = {
+    "1.2.840.10008.1.3.10",  # Media Storage Directory: files only
+    "1.2.840.10008.1.20.1",  # Storage Commitment Push Model
+    "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model
+}
+
+STORAGE_SOP_CLASSES: tuple[str, ...] = tuple(
+    uid
+    for uid, (name, kind, *_) in UID_dictionary.items()
+    if kind == "SOP Class" and "Storage" in name and uid not in _NOT_STORAGE
+)
+"""Every storage SOP class that pydicom knows, retired ones too: old archives are full of them."""
+
+
+def store(
+    association: Association,
+    source: str | os.PathLike[str] | Dataset | Instance,
+    *,
+    priority: int = MEDIUM,
+    progress: Callable[[int], None] | None = None,
+) -> "Deferred[Status]":
+    """Send one composite instance (C-STORE, PS3.4 B.2).
+
+    `source` is the path of a DICOM file, a Dataset, or an `Instance`. A file is streamed: it is
+    never whole in memory. `progress(count)` is called with each number of bytes read from it.
+
+    Fires with the `Status`, a success or a warning. Fails with `StatusError` for any other one,
+    `NotAnInstanceError`, `ContextError` when the peer did not accept its SOP class in its
+    transfer syntax, or the `AssociationError` that ended the association.
+    """
+    return Deferred.fromCoroutine(_store(association, source, priority, progress))
+
+
+async def _store(
+    association: Association,
+    source: str | os.PathLike[str] | Dataset | Instance,
+    priority: int,
+    progress: Callable[[int], None] | None,
+) -> Status:
+    instance = Instance.of(source)
+    context = association.context_for(instance.sop_class_uid, instance.transfer_syntax)
+    request = CStoreRQ(
+        message_id=association.next_message_id(),
+        affected_sop_class_uid=instance.sop_class_uid,
+        affected_sop_instance_uid=instance.sop_instance_uid,
+        priority=priority,
+    )
+    with instance.open(progress) as data:
+        return succeeded(await association.request(context, request, data))
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedInstance:
+    """Who an instance is that is about to be received, and who sends it to whom."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax: str
+    source_ae_title: str
+    receiving_ae_title: str
+
+
+class InstanceStore(Protocol):
+    """Where a `StorageSCP` puts what it receives: `dimse.archive.files.FileStore`, or yours."""
+
+    def begin(self, instance: ReceivedInstance, operation: Operation) -> Sink:
+        """Take an instance: `write` gets its data set as it is encoded, `finish` says when it is
+        safe. `operation` is the producer to pause. Raises `StatusError` to refuse."""
+
+
+class StorageSCP:
+    """Receives instances and gives them to a store, bit for bit as they come.
+
+    `sop_classes` are those it supports, all of `STORAGE_SOP_CLASSES` unless given;
+    `transfer_syntaxes` are those it takes, in its order of preference, any unless given.
+    `promiscuous` takes instances of SOP classes unknown to pydicom, such as private ones, too.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: InstanceStore,
+        *,
+        sop_classes: Iterable[str] = STORAGE_SOP_CLASSES,
+        transfer_syntaxes: Sequence[str] | None = None,
+        promiscuous: bool = False,
+    ) -> None:
+        accepted = None if transfer_syntaxes is None else tuple(map(str, transfer_syntaxes))
+        self._supported = SupportedContext(transfer_syntaxes=accepted)
+        self._store = store
+        self._promiscuous = promiscuous
+        self.contexts: Mapping[str, SupportedContext] = dict.fromkeys(
+            map(str, sop_classes), self._supported
+        )
+
+    def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
+        """What it takes of other SOP classes."""
+        known = abstract_syntax in UID_dictionary or not is_uid(abstract_syntax)
+        return self._supported if self._promiscuous and not known else None
+
+    def perform(self, operation: Operation) -> Sink:
+        """Receive one instance."""
+        request, context = operation.request, operation.context
+        if not isinstance(request, CStoreRQ):
+            raise StatusError(UNRECOGNIZED_OPERATION)
+        if not is_uid(request.affected_sop_instance_uid):
+            raise StatusError(INVALID_SOP_INSTANCE, "not a UID (PS3.5 9.1)")
+        instance = ReceivedInstance(
+            sop_class_uid=request.affected_sop_class_uid,
+            sop_instance_uid=request.affected_sop_instance_uid,
+            transfer_syntax=context.transfer_syntax,
+            source_ae_title=operation.peer.ae_title,
+            receiving_ae_title=operation.ae_title,
+        )
+        return _Reception(self._store.begin(instance, operation), operation, request, self._log)
+
+
+class _Reception:
+    """A sink of the store, with a line in the log for how it ended."""
+
+    __slots__ = ("_log", "_operation", "_request", "_sink", "write")
+
+    def __init__(self, sink: Sink, operation: Operation, request: CStoreRQ, log: Logger) -> None:
+        self.write = sink.write  # no detour for the bytes
+        self._sink = sink
+        self._operation = operation
+        self._request = request
+        self._log = log
+
+    def finish(self) -> Deferred[int]:
+        return self._sink.finish().addCallbacks(self._stored, self._not_stored)
+
+    def abort(self, reason: DimseError) -> None:
+        self._sink.abort(reason)
+        self._say("not received", reason)
+
+    def _stored(self, status: int) -> int:
+        self._say("answered", Status(status))
+        return status
+
+    def _not_stored(self, failure: Failure) -> Failure:
+        self._say("not stored", failure.value)
+        return failure
+
+    def _say(self, outcome: str, detail: object) -> None:
+        self._log.info(
+            "{peer}: {sop_instance_uid} {outcome}: {detail}",
+            peer=self._operation.peer,
+            sop_instance_uid=self._request.affected_sop_instance_uid,
+            outcome=outcome,
+            detail=detail,
+        )

@@ -1,0 +1,1 @@
+"""The Upper Layer (PS3.8)."""

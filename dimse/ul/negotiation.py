@@ -1,0 +1,280 @@
+"""A-ASSOCIATE-RQ to A-ASSOCIATE-AC or -RJ: one pure function and its policy (PS3.8 7.1, 9.3).
+
+And its mirror on the side of the requestor: which of the proposed contexts an answer accepts.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from dimse.errors import AbortReason, MisuseError, ProtocolError, RejectResult, RejectSource
+from dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dimse.ul.items import (
+    UID_LENGTH,
+    AsynchronousOperationsWindow,
+    PresentationContextAC,
+    PresentationContextRQ,
+    RoleSelection,
+)
+from dimse.ul.pdu import (
+    APPLICATION_CONTEXT_NAME,
+    MAXIMUM_CONTEXTS,
+    PDV_OVERHEAD,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    UserInformation,
+)
+
+IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"  # the default transfer syntax (PS3.5 10.1)
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # ISO 646 without backslash and controls (PS3.5 6.2)
+
+_SHORTEST_PDU = PDV_OVERHEAD + 2  # one fragment of two bytes
+_USER_IDENTITY_TYPES = range(1, 6)  # PS3.7 D.3.3.7
+
+
+class Result(IntEnum):
+    """Result of a presentation context (PS3.8 9.3.3.2 Table 9-18)."""
+
+    ACCEPTANCE = 0
+    USER_REJECTION = 1
+    NO_REASON = 2
+    ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+    TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+
+def is_uid(text: str) -> bool:
+    """Whether `text` is a UID (PS3.5 9.1); leading zeros, which the field has, are taken."""
+    return len(text) <= UID_LENGTH and _UID.fullmatch(text) is not None
+
+
+def is_ae_title(text: str) -> bool:
+    """Whether `text`, without its padding, is an AE title (PS3.5 6.2)."""
+    return _AE_TITLE.fullmatch(text) is not None and bool(text.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class SupportedContext:
+    """What an acceptor supports for an abstract syntax.
+
+    `transfer_syntaxes` are in its order of preference; None takes whatever the requestor
+    proposes first. The roles are those that the acceptor itself can take.
+    """
+
+    transfer_syntaxes: tuple[str, ...] | None = (IMPLICIT_VR_LITTLE_ENDIAN,)
+    scp: bool = True
+    scu: bool = False
+
+    def choose(self, proposed: Sequence[str]) -> str | None:
+        """The transfer syntax to accept out of those proposed."""
+        if self.transfer_syntaxes is None:
+            return next(filter(is_uid, proposed), None)
+        return next((uid for uid in self.transfer_syntaxes if uid in proposed), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an acceptor takes.
+
+    `ae_titles` are the called AE titles it answers to, None for any. `contexts` maps abstract
+    syntaxes to what is supported for them; `otherwise` is asked about any other one (promiscuous
+    storage) and returns None to refuse it.
+    """
+
+    contexts: Mapping[str, SupportedContext]
+    maximum_length: int
+    ae_titles: frozenset[str] | None = None
+    otherwise: Callable[[str], SupportedContext | None] = field(default=lambda _: None)
+    maximum_transfer_syntaxes: int = 64
+
+    def supported(self, abstract_syntax: str) -> SupportedContext | None:
+        """What is supported for an abstract syntax, None for nothing."""
+        if supported := self.contexts.get(abstract_syntax):
+            return supported
+        return self.otherwise(abstract_syntax) if is_uid(abstract_syntax) else None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedContext:
+    """A presentation context that both sides agreed on, and the roles we may take in it."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    scu: bool
+    scp: bool
+
+
+def _reject(source: RejectSource, reason: int) -> AssociateRJ:
+    return AssociateRJ(RejectResult.PERMANENT, source, reason)
+
+
+def _refusal(request: AssociateRQ, policy: Policy) -> AssociateRJ | None:
+    """The A-ASSOCIATE-RJ that the request earns, if any (PS3.8 9.3.4)."""
+    user = request.user_information
+    if request.application_context_name != APPLICATION_CONTEXT_NAME:
+        return _reject(RejectSource.SERVICE_USER, 2)
+    if not is_ae_title(request.calling_ae_title):
+        return _reject(RejectSource.SERVICE_USER, 3)
+    called = request.called_ae_title
+    if not is_ae_title(called) or (policy.ae_titles is not None and called not in policy.ae_titles):
+        return _reject(RejectSource.SERVICE_USER, 7)
+    if not request.contexts or user is None:
+        return _reject(RejectSource.SERVICE_USER, 1)
+    if user.maximum_length and user.maximum_length < _SHORTEST_PDU:
+        return _reject(RejectSource.SERVICE_USER, 1)
+    if user.user_identity and user.user_identity.identity_type not in _USER_IDENTITY_TYPES:
+        return _reject(RejectSource.SERVICE_PROVIDER_ACSE, 1)  # PS3.7 D.3.3.7.3
+    return None
+
+
+def negotiate(request: AssociateRQ, policy: Policy) -> AssociateAC | AssociateRJ:
+    """Answer a request: every context gets a result, in the order of the request.
+
+    The protocol version was judged before (AE-6). Items that the acceptor does not use are
+    left unanswered, as PS3.7 D.3.3 allows: extended negotiation, user identity.
+    """
+    refusal = _refusal(request, policy)
+    if refusal is not None:
+        return refusal
+    user = request.user_information
+    assert user is not None
+    window = AsynchronousOperationsWindow(1, 1) if user.window else None
+    return AssociateAC(
+        contexts=tuple(_answer(context, policy) for context in request.contexts),
+        user_information=UserInformation(
+            maximum_length=policy.maximum_length,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            window=window,
+            roles=tuple(_agree(request, user.roles, policy)),
+        ),
+        echo=request.echo,
+    )
+
+
+def _answer(context: PresentationContextRQ, policy: Policy) -> PresentationContextAC:
+    supported = policy.supported(context.abstract_syntax)
+    # A transfer syntax belongs into the item whatever the result is; it counts with 0 only.
+    chosen: str | None = IMPLICIT_VR_LITTLE_ENDIAN
+    if supported is None:
+        result = Result.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    elif len(context.transfer_syntaxes) > policy.maximum_transfer_syntaxes:
+        result = Result.NO_REASON
+    elif (chosen := supported.choose(context.transfer_syntaxes)) is None:
+        result = Result.TRANSFER_SYNTAXES_NOT_SUPPORTED
+    else:
+        result = Result.ACCEPTANCE
+    return PresentationContextAC(context.context_id, result, chosen or IMPLICIT_VR_LITTLE_ENDIAN)
+
+
+def _agree(
+    request: AssociateRQ, roles: Iterable[RoleSelection], policy: Policy
+) -> Iterable[RoleSelection]:
+    """Our answer to each role selection (PS3.7 D.3.3.4): the requestor's SCU role needs our SCP
+    role, and the reverse. One that is not for a proposed context, comes twice, or offers no role
+    at all is ignored."""
+    proposed = {context.abstract_syntax for context in request.contexts}
+    by_class: dict[str, list[RoleSelection]] = {}
+    for role in roles:
+        by_class.setdefault(role.sop_class_uid, []).append(role)
+    for uid, offered in by_class.items():
+        supported = policy.supported(uid)
+        role = offered[0]
+        if uid in proposed and supported and len(offered) == 1 and (role.scu or role.scp):
+            yield RoleSelection(uid, role.scu and supported.scp, role.scp and supported.scu)
+
+
+def propose(
+    contexts: Iterable[tuple[str, Sequence[str]]],
+    *,
+    called_ae_title: str,
+    calling_ae_title: str,
+    maximum_length: int,
+) -> AssociateRQ:
+    """The request for (abstract syntax, transfer syntaxes) pairs, with ids 1, 3, 5 ...
+
+    Raises `MisuseError` for no or more than 128 contexts, or a wrong AE title or UID.
+    """
+    pairs = list(contexts)
+    if not 1 <= len(pairs) <= MAXIMUM_CONTEXTS:
+        raise MisuseError(f"{len(pairs)} presentation contexts instead of 1 to 128 (PS3.8 9.3.2.2)")
+    for title in (called_ae_title, calling_ae_title):
+        if not is_ae_title(title):
+            raise MisuseError(f"{title!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
+    for abstract_syntax, transfer_syntaxes in pairs:
+        for uid in (abstract_syntax, *transfer_syntaxes):
+            if not is_uid(uid):
+                raise MisuseError(f"{uid!r} is no UID (PS3.5 9.1)")
+        if not transfer_syntaxes:
+            raise MisuseError(f"no transfer syntax for {abstract_syntax} (PS3.8 9.3.2.2)")
+    return AssociateRQ(
+        called_ae_title=called_ae_title.strip(),
+        calling_ae_title=calling_ae_title.strip(),
+        contexts=tuple(
+            PresentationContextRQ(2 * index + 1, abstract_syntax, tuple(transfer_syntaxes))
+            for index, (abstract_syntax, transfer_syntaxes) in enumerate(pairs)
+        ),
+        user_information=UserInformation(
+            maximum_length=maximum_length,
+            implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+            implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        ),
+    )
+
+
+def settle(
+    request: AssociateRQ, answer: AssociateAC, *, requestor: bool
+) -> dict[int, AcceptedContext]:
+    """The contexts that both PDUs agree on, by id, with our roles on the given side.
+
+    An answer to what was not proposed, or with a transfer syntax that was not, is not usable and
+    left out (PS3.8 9.3.3.2). Raises `ProtocolError` for an answer that makes no association.
+    """
+    user = answer.user_information
+    if answer.application_context_name != APPLICATION_CONTEXT_NAME:
+        name = answer.application_context_name
+        raise ProtocolError(f"application context {name!r} in the answer (PS3.8 7.1.1.2)")
+    if user is not None and user.maximum_length and user.maximum_length < _SHORTEST_PDU:
+        raise ProtocolError(f"maximum length {user.maximum_length} carries no PDV (PS3.8 D.1)")
+    if len({context.context_id for context in answer.contexts}) < len(answer.contexts):
+        raise ProtocolError(
+            "a presentation context is answered twice (PS3.8 9.3.3.2)",
+            AbortReason.UNEXPECTED_PARAMETER,
+        )
+    proposed = {context.context_id: context for context in request.contexts}
+    roles = _roles(request, answer)
+    accepted = {}
+    for context in answer.contexts:
+        offer = proposed.get(context.context_id)
+        if (
+            offer is not None
+            and context.result == Result.ACCEPTANCE
+            and context.transfer_syntax in offer.transfer_syntaxes
+        ):
+            scu, scp = roles.get(offer.abstract_syntax, (True, False))
+            accepted[context.context_id] = AcceptedContext(
+                context.context_id,
+                offer.abstract_syntax,
+                context.transfer_syntax,
+                scu=scu if requestor else scp,
+                scp=scp if requestor else scu,
+            )
+    return accepted
+
+
+def _roles(request: AssociateRQ, answer: AssociateAC) -> dict[str, tuple[bool, bool]]:
+    """The requestor's (SCU, SCP) roles by SOP class, where both sides said something."""
+    offered = {role.sop_class_uid: role for role in _roles_of(request)}
+    return {
+        role.sop_class_uid: (role.scu and offer.scu, role.scp and offer.scp)
+        for role in _roles_of(answer)
+        if (offer := offered.get(role.sop_class_uid)) is not None
+    }
+
+
+def _roles_of(pdu: AssociateRQ | AssociateAC) -> tuple[RoleSelection, ...]:
+    return pdu.user_information.roles if pdu.user_information is not None else ()

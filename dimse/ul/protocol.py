@@ -1,0 +1,422 @@
+"""The Upper Layer on a Twisted transport: buffers, timers, flow control (PS3.8 9.1, 9.2).
+
+`UpperLayerProtocol` is the `Provider` of a `Machine`. Everything that a peer could use to hold us
+is bounded here: each wait has a time-out of `Limits` on the injected clock, a header decides
+about its PDU, and neither side can make us buffer more than one read and one write.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+from typing import Protocol as Contract
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dimse.errors import AssociationError, ProtocolError, TimedOutError
+from dimse.limits import Limits
+from dimse.ul.framing import Framer
+from dimse.ul.machine import Machine
+from dimse.ul.pdu import PDUS, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, check_length
+from dimse.ul.table import Evt, Sta
+
+# One read: 64 KiB, Twisted's default, costs a third of the rate with large instances; 1 MiB is
+# slower again (page faults). It is also the mark above which Twisted asks us to stop writing.
+READ_SIZE = 256 * 1024
+
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+
+
+class Establisher(Contract):
+    """Who hears of the association until it is established."""
+
+    def associate_indication(self, request: AssociateRQ) -> None:
+        """Answer with `accept` or `reject`, now or later."""
+
+    def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
+        """Set `user` if the answer makes an association; raises `ProtocolError` if it cannot."""
+
+    def abort_indication(self, error: AssociationError) -> None:
+        """There will be no association."""
+
+
+class User(Contract):
+    """Who uses the association from then on: `dimse.association.Association`."""
+
+    def data_indication(self, data: PDataTF) -> None:
+        """Take data whose fragments are valid during the call; raises `ProtocolError`."""
+
+    def release_indication(self) -> None:
+        """Answer with `release_response`, now or later; raises `ProtocolError`."""
+
+    def release_confirmation(self) -> None:
+        """The release that was asked for is done."""
+
+    def abort_indication(self, error: AssociationError) -> None:
+        """The association is over."""
+
+    def sending_resumed(self) -> None:
+        """The transport takes bytes again after `sending_paused` was true."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is under way, so that the association is not idle."""
+
+    @property
+    def receiving(self) -> bool:
+        """Whether the peer is in the middle of a message."""
+
+
+@implementer(IPushProducer)
+class UpperLayerProtocol(Protocol):
+    """One transport connection and its association, on either side.
+
+    With a `request` this is the requestor, and the request is sent as soon as the connection is
+    there; without, it is the acceptor. `closed` fires with None when the connection is gone.
+    """
+
+    _log = Logger()
+    transport: Any  # TCP, a UNIX socket, TLS around one, or a test's: no interface covers it
+
+    def __init__(
+        self,
+        establisher: Establisher,
+        limits: Limits,
+        clock: IReactorTime,
+        request: AssociateRQ | None = None,
+    ) -> None:
+        self.user: User | None = None
+        self.closed: Deferred[None] = Deferred()
+        self.sending_paused = False
+        self.bytes_received = self.bytes_sent = 0
+        self._establisher = establisher
+        self._limits = limits
+        self._clock = clock
+        self._request = request
+        self._machine = Machine(self, requestor=request is not None)
+        self._framer = Framer(self._admit)
+        self._deaf = False  # what still comes cannot be told apart any more
+        self._reading_paused = False
+        self._parsing = False
+        self._heard = 0.0  # when the peer last sent something
+        self._timers: dict[str, IDelayedCall] = {}
+
+    @property
+    def state(self) -> Sta:
+        """The state of the machine (PS3.8 9.2.1)."""
+        return self._machine.state
+
+    @property
+    def can_send_data(self) -> bool:
+        """Whether P-DATA is allowed now: Evt9 has a cell in Sta6 and Sta8."""
+        return self._machine.state in (Sta.Sta6, Sta.Sta8)
+
+    # The transport
+
+    def connectionMade(self) -> None:
+        """Prepare the socket and start the machine; ARTIM runs from here on (AE-5)."""
+        transport = _underlying(self.transport)
+        if _is_tcp(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+            transport.bufferSize = READ_SIZE
+        self.transport.registerProducer(self, True)
+        if self._request is None:
+            self._machine.handle(Evt.Evt5)
+        else:
+            self._start("associate", self._answer_missing)
+            self._machine.handle(Evt.Evt1)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Run what has come through the machine, as far as reading is not paused."""
+        self.bytes_received += len(data)
+        self._heard = self._clock.seconds()
+        if self._deaf:
+            return
+        self._framer.feed(data)
+        self._parse()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone: no timer stays, and whoever waits is told."""
+        self._deaf = True
+        self._stop_all()
+        self._machine.handle(Evt.Evt17, reason.getErrorMessage())
+        self._stop_all()
+        self.closed.callback(None)
+
+    def _parse(self) -> None:
+        if self._parsing:
+            return  # resumed from inside the loop, which goes on by itself
+        self._parsing = True
+        try:
+            while not (self._reading_paused or self._deaf):
+                if not self._next():
+                    break
+        finally:
+            self._parsing = False
+        self._watch_progress()
+
+    def _next(self) -> bool:
+        """Take one PDU; returns whether there was one."""
+        try:
+            found = self._framer.next_pdu()
+            if found is None:
+                return False
+            pdu_type, body = found
+            pdu = PDUS[pdu_type].decode(body) if self._machine.wants(pdu_type) else None
+        except ProtocolError as error:
+            self._deaf = not error.in_step
+            self.refuse(error)
+        else:
+            self._machine.receive(pdu_type, pdu)
+        return True
+
+    def _admit(self, pdu_type: int, length: int) -> bool:
+        check_length(
+            pdu_type,
+            length,
+            associate=self._limits.associate_length,
+            p_data=self._limits.maximum_length,
+        )
+        return self._machine.wants(pdu_type)
+
+    # What the user of the association calls
+
+    def accept(self, answer: AssociateAC) -> None:
+        """Answer the indication with A-ASSOCIATE-AC; `user` is set already."""
+        self._machine.handle(Evt.Evt7, answer)
+        self._watch_idle()
+
+    def reject(self, answer: AssociateRJ) -> None:
+        """Answer the indication with A-ASSOCIATE-RJ."""
+        self._machine.handle(Evt.Evt8, answer)
+
+    def send_data(self, data: bytes) -> None:
+        """Send whole P-DATA-TF PDUs in one write; look at `sending_paused` before the next."""
+        self._machine.handle(Evt.Evt9, data)
+
+    def release(self) -> None:
+        """Ask for release; `release_confirmation` or `abort_indication` follows."""
+        self._machine.handle(Evt.Evt11)
+        self._start("associate", self._answer_missing)
+
+    def release_response(self) -> None:
+        """Answer the release indication."""
+        self._machine.handle(Evt.Evt14)
+
+    def abort(self) -> None:
+        """Send A-ABORT if there is an association to abort; nobody is told."""
+        if self._machine.state not in _OVER:
+            self._machine.handle(Evt.Evt15)
+
+    def refuse(self, error: ProtocolError) -> None:
+        """What the peer sent is invalid (Evt19)."""
+        self._log.info("{peer}: {error}", peer=self.transport.getPeer(), error=error)
+        self._machine.handle(Evt.Evt19, error)
+
+    def pause_reading(self) -> None:
+        """Stop taking PDUs, and with it bytes; time in this state is not the peer's."""
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pauseProducing()
+            self._stop("progress")
+
+    def resume_reading(self) -> None:
+        """Go on, first with what was already read."""
+        if self._reading_paused:
+            self._reading_paused = False
+            self.transport.resumeProducing()
+            self._parse()
+
+    # IPushProducer: the transport tells when it has enough
+
+    def pauseProducing(self) -> None:
+        """More than READ_SIZE bytes wait for the peer to read them."""
+        self.sending_paused = True
+        if self._machine.state not in _OVER:  # else ARTIM, or the close, is the limit
+            self._start("write_stall", self._stalled)
+
+    def resumeProducing(self) -> None:
+        """All bytes are with the peer."""
+        self.sending_paused = False
+        self._stop("write_stall")
+        if self.user is not None:
+            self.user.sending_resumed()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `connectionLost` does what is to do."""
+
+    # Provider: what the machine calls
+
+    def open_transport(self) -> None:
+        """The endpoint has opened it already, so confirm at once."""
+        self._machine.handle(Evt.Evt2, self._request)
+
+    def close_transport(self) -> None:
+        """Close politely, and after `Limits.close` in any case."""
+        self._quiet()
+        self._deaf = True
+        self.transport.unregisterProducer()  # a registered one would keep it open
+        self.transport.loseConnection()
+        if not self.closed.called:
+            self._start("close", self.transport.abortConnection)
+
+    def send(self, data: bytes) -> None:
+        """Hand the bytes to the transport."""
+        self.bytes_sent += len(data)
+        self.transport.write(data)
+
+    def start_artim(self) -> None:
+        """An absolute deadline: no byte of the peer moves it."""
+        self._quiet()
+        self._start("artim", lambda: self._machine.handle(Evt.Evt18))
+
+    def stop_artim(self) -> None:
+        """The wait is over."""
+        self._stop("artim")
+
+    def associate_indication(self, request: AssociateRQ) -> None:
+        """Pass on to the establisher."""
+        self._establisher.associate_indication(request)
+
+    def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
+        """Pass on to the establisher; an answer that cannot be used aborts."""
+        self._stop("associate")
+        try:
+            self._establisher.associate_confirmation(answer)
+        except ProtocolError as error:
+            self.refuse(error)
+        else:
+            if self.user is not None:
+                self._watch_idle()
+
+    def data_indication(self, data: PDataTF) -> None:
+        """Pass on to the user; what it cannot accept aborts."""
+        assert self.user is not None
+        try:
+            self.user.data_indication(data)
+        except ProtocolError as error:
+            self.refuse(error)
+
+    def release_indication(self) -> None:
+        """Pass on to the user; in the middle of a message it aborts."""
+        assert self.user is not None
+        try:
+            self.user.release_indication()
+        except ProtocolError as error:
+            self.refuse(error)
+
+    def release_confirmation(self) -> None:
+        """Pass on to the user."""
+        self._stop("associate")
+        assert self.user is not None
+        self.user.release_confirmation()
+
+    def abort_indication(self, error: AssociationError) -> None:
+        """Pass on to whoever is there."""
+        (self.user or self._establisher).abort_indication(error)
+
+    # Timers, by the name of their limit
+
+    def _start(self, limit: str, expired: Callable[[], object]) -> None:
+        self._stop(limit)
+        self._timers[limit] = self._clock.callLater(getattr(self._limits, limit), expired)
+
+    def _stop(self, limit: str) -> None:
+        timer = self._timers.pop(limit, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _quiet(self) -> None:
+        """Stop the timers of an association: there is none yet, or it is over."""
+        for limit in ("associate", "idle", "progress", "write_stall"):
+            self._stop(limit)
+
+    def _stop_all(self) -> None:
+        for limit in list(self._timers):
+            self._stop(limit)
+
+    def _give_up(self, limit: str) -> None:
+        """A time-out of ours ends the association: A-ABORT, and the user is told why."""
+        error = TimedOutError(limit, getattr(self._limits, limit))
+        self.abort()
+        (self.user or self._establisher).abort_indication(error)
+
+    def _answer_missing(self) -> None:
+        self._give_up("associate")
+
+    def _stalled(self) -> None:
+        self._give_up("write_stall")
+        self.transport.abortConnection()  # it does not read, so no farewell reaches it
+
+    def _watch_idle(self) -> None:
+        self._heard = self._clock.seconds()
+        self._start("idle", self._maybe_idle)
+
+    def _maybe_idle(self) -> None:
+        assert self.user is not None
+        left = self._heard + self._limits.idle - self._clock.seconds()
+        if self.user.busy or self._framer.incomplete:
+            self._start("idle", self._maybe_idle)
+        elif left > 0:
+            self._timers["idle"] = self._clock.callLater(left, self._maybe_idle)
+        else:
+            self._give_up("idle")
+
+    def _watch_progress(self) -> None:
+        """A message that has begun keeps a pace; and its sender gets its ACK at once.
+
+        A sender with Nagle's algorithm on waits for our ACK before it sends the last, short
+        segment of a message, and Linux would delay that ACK by 40 ms and more.
+        """
+        user = self.user
+        if user is None or self._reading_paused or self._deaf:
+            return
+        if not (user.receiving or self._framer.incomplete):
+            self._stop("progress")
+            return
+        _acknowledge_now(self.transport)
+        if "progress" not in self._timers:
+            self._expect_progress()
+
+    def _expect_progress(self) -> None:
+        enough = self.bytes_received + self._limits.progress_bytes
+
+        def judge() -> None:
+            if self.bytes_received < enough:
+                self._give_up("progress")
+            else:
+                self._expect_progress()
+
+        self._start("progress", judge)
+
+
+_OVER = (Sta.Sta1, Sta.Sta2, Sta.Sta13)
+
+
+def _underlying(transport: Any) -> Any:
+    """The transport below TLS, which owns the socket."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
+def _is_tcp(transport: Any) -> bool:
+    return bool(ITCPTransport.providedBy(transport))
+
+
+def _acknowledge_now(transport: Any) -> None:
+    """Re-arm TCP_QUICKACK, which Linux forgets after each use."""
+    transport = _underlying(transport)
+    if _QUICKACK is not None and _is_tcp(transport):
+        transport.getHandle().setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
