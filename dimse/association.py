@@ -270,7 +270,7 @@ class Association:
         self._release_asked = False
         self._protocol.release_response()
         if self._release is None:  # else the peer still has to confirm ours (AR-9)
-            self._end(ReleasedError(f"{self.peer} released the association"))
+            self._end(ReleasedError("the peer released the association"))
 
     def _broken(self, error: DimseError) -> None:
         self._give_up(_aborted(str(error)))

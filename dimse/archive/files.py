@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -135,8 +135,8 @@ class FileStore:
 
     `durability` is a key of `DURABILITIES`. With `full`, the commits of all associations are
     done together in a thread: each file is synced and linked, then each folder is synced, and
-    only then the successes are answered. Raises `MisuseError` when another server holds the
-    folder, or it cannot be used.
+    only then the successes are answered. The folder is opened by `open`, or with the first
+    instance.
     """
 
     log = Logger()
@@ -159,13 +159,23 @@ class FileStore:
         self._in_thread = in_thread or _in_reactor_thread
         self._queue: list[tuple[_PartialFile, Deferred[int]]] = []
         self._committing = False
-        try:
-            self._prepare()
-        except OSError as error:
-            raise MisuseError(f"store {self.folder}: {error.strerror}") from error
+        self._lock: int | None = None
+
+    def open(self) -> Self:
+        """Lock the folder, make what is missing, remove what a crash has left.
+
+        Raises `MisuseError` when another server holds the folder, or it cannot be used.
+        """
+        if self._lock is None:
+            try:
+                self._prepare()
+            except OSError as error:
+                raise MisuseError(f"store {self.folder}: {error.strerror}") from error
+        return self
 
     def begin(self, instance: ReceivedInstance, operation: Operation) -> _PartialFile:
         """A sink for one instance; raises `StatusError` when there is no room for it."""
+        self.open()
         try:
             space = os.statvfs(self._incoming)
             if space.f_bavail * space.f_frsize < self._reserve:
@@ -184,19 +194,21 @@ class FileStore:
         return self._objects / name[:2] / f"{name}.dcm"
 
     def close(self) -> None:
-        """Let another server have the folder."""
-        os.close(self._lock)
+        """Let another server have the folder; nothing may be on its way into it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _prepare(self) -> None:
-        """Lock the folder, make what is missing, remove what a crash has left."""
         for folder in (self.folder, self._incoming, self._objects):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._lock)
+            os.close(lock)
             raise MisuseError(f"store {self.folder}: another server uses it") from error
+        self._lock = lock
         for shard in _SHARDS:
             (self._objects / shard).mkdir(mode=0o700, exist_ok=True)
         _sync_folders((self._objects, self.folder, self.folder.absolute().parent))

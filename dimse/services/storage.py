@@ -158,7 +158,8 @@ class _Reception:
         self._say("not received", reason)
 
     def _stored(self, status: int) -> int:
-        self._say("answered", Status(status))
+        outcome = Status(status)
+        self._say("stored" if outcome.is_success else "refused", outcome)
         return status
 
     def _not_stored(self, failure: Failure) -> Failure:
