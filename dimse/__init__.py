@@ -64,8 +64,44 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604  the names of the table above
-    *_HOME
+__all__ = [  # as a literal, for type checkers take nothing else as an export
+    "SCP",
+    "AcceptedContext",
+    "AcceptorFactory",
+    "Association",
+    "AssociationAbortedError",
+    "AssociationError",
+    "AssociationRejectedError",
+    "Category",
+    "ConnectionLostError",
+    "ContextError",
+    "DimseError",
+    "FileStore",
+    "Instance",
+    "InstanceStore",
+    "Limits",
+    "Listener",
+    "MisuseError",
+    "NotAnInstanceError",
+    "Operation",
+    "Peer",
+    "ProtocolError",
+    "ReceivedInstance",
+    "ReleasedError",
+    "RequestorFactory",
+    "SendResult",
+    "Sink",
+    "Status",
+    "StatusError",
+    "StorageSCP",
+    "SupportedContext",
+    "TimedOutError",
+    "VerificationSCP",
+    "associate",
+    "echo",
+    "listen",
+    "send",
+    "store",
 ]
 
 

@@ -244,6 +244,8 @@ class Association:
             self._protocol.send_data(data)
 
     def _set_paused(self, by: object, paused: bool) -> None:
+        if self.ended is not None:
+            return
         if paused:
             self._paused_by.add(by)
             self._protocol.pause_reading()
@@ -268,8 +270,9 @@ class Association:
 
     def _answer_release(self) -> None:
         self._release_asked = False
+        collision = self._protocol.state is Sta.Sta9
         self._protocol.release_response()
-        if self._release is None:  # else the peer still has to confirm ours (AR-9)
+        if not collision:  # else the peer still has to confirm ours (AR-9)
             self._end(ReleasedError("the peer released the association"))
 
     def _broken(self, error: DimseError) -> None:
@@ -287,6 +290,8 @@ class Association:
         self.ended = reason
         self._outbox.clear()
         self._performer.end(reason)
+        self._paused_by.clear()
+        self._protocol.resume_reading()  # else its close would not be seen
         self._invoker.end(reason)
         release, self._release = self._release, None
         if release is not None:

@@ -20,6 +20,7 @@ from dimse.errors import (
 )
 from dimse.message.command import Value
 from dimse.message.messages import MESSAGES, Request, Response
+from dimse.message.status import Status
 from dimse.sending import Outbox, OutgoingMessage, Source
 
 _LAST_MESSAGE_ID = 0xFFFF
@@ -110,6 +111,8 @@ class Invoker:
         response = invocation.request.RESPONSE.decode(elements)
         if invocation.message.complete:
             self._finish(invocation, response)
+        elif Status(response.status).is_success:
+            raise ProtocolError("a success before the end of the data set (PS3.7 9.3)")
         else:
             invocation.response = response
             invocation.message.end_early()
@@ -162,13 +165,14 @@ class Invoker:
 
     def _cancel(self, invocation: _Invocation) -> None:
         invocation.answer = None
-        if invocation.message is None:
+        message = invocation.message
+        if invocation in self._waiting:
             self._waiting.remove(invocation)
-        elif self._outbox.discard(invocation.message):
+        elif message is not None and self._outbox.discard(message):
             del self._invoked[invocation.request.message_id]
             self._start()
             self._changed()
-        elif not invocation.message.complete:
+        elif message is None or not message.complete:
             self._give_up(
                 AssociationAbortedError(
                     AbortSource.SERVICE_USER,

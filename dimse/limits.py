@@ -76,5 +76,5 @@ class Limits:
     def __post_init__(self) -> None:
         for each in fields(self):
             value, least = getattr(self, each.name), each.metadata["least"]
-            if value < least:
+            if not value >= least:  # so that NaN is refused too
                 raise MisuseError(f"limit {each.name} is {value}, the least is {least}")

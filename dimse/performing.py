@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -46,8 +46,8 @@ class Peer:
         return cls(ae_title, type(address).__name__)
 
     def __str__(self) -> str:
-        """Fit for a log: control characters of the peer are escaped."""
-        return f"{self.ae_title.encode('unicode_escape').decode('ascii')}@{self.address}"
+        """Fit for a log."""
+        return f"{_escaped(self.ae_title)}@{self.address}"
 
 
 class Sink(Protocol):
@@ -123,24 +123,30 @@ class Performance:
     """One request on its way from its command to its response.
 
     `respond(status, comment)` is called once, unless the association ends before. When `begin`
-    or the sink fails, what is left of the data set is dropped and the failure answered.
+    or the sink fails, what is left of the data set is dropped and the failure answered. Once the
+    sink has ended, `resume()` is called: one that is gone lets nobody wait. `dropped(reason)`
+    hears of a sink that was aborted.
     """
 
     _log = Logger()
 
-    def __init__(self, begin: Callable[[], Sink], respond: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], Sink],
+        respond: Callable[[int, str], None],
+        resume: Callable[[], None],
+        dropped: Callable[[DimseError], None],
+    ) -> None:
         self._respond = respond
+        self._dropped = dropped
+        self._resume = resume
         self._sink: Sink | None = None
         self._failure: Failure | None = None
         try:
             self._sink = begin()
         except Exception:  # noqa: BLE001  a bug of a performer stays its own
             self._failure = Failure()
-
-    @property
-    def failed(self) -> bool:
-        """Whether the response will be a failure."""
-        return self._failure is not None
+            self._resume()
 
     def write(self, data: memoryview) -> None:
         """Pass a fragment on."""
@@ -159,9 +165,9 @@ class Performance:
             assert self._failure is not None
             self._fail(self._failure)
         else:
-            maybeDeferred(sink.finish).addCallbacks(
+            maybeDeferred(sink.finish).addCallback(_checked).addCallbacks(
                 lambda status: self._respond(status, ""), self._fail
-            ).addErrback(self._report)
+            ).addErrback(self._report).addCallback(lambda _: self._resume())
 
     def abort(self, reason: AssociationError) -> None:
         """The association is over before the request was complete."""
@@ -174,6 +180,8 @@ class Performance:
                 sink.abort(reason)
             except Exception:  # noqa: BLE001  a bug of a performer stays its own
                 self._report(Failure())
+            self._resume()
+            self._dropped(reason)
 
     def _fail(self, failure: Failure) -> None:
         if isinstance(failure.value, StatusError):
@@ -194,6 +202,8 @@ class Performer:
     nothing behind it is looked at. The same happens when responses pile up that the peer does
     not read. `changed()` is told when a response is with the transport.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -234,7 +244,7 @@ class Performer:
     def begin(self, context_id: int, elements: dict[str, Value], *, has_data_set: bool) -> None:
         """A request came; raises `ProtocolError` when it cannot even be refused."""
         field, message_id = elements["CommandField"], elements.get("MessageID")
-        if field == _C_CANCEL_RQ:
+        if field == _C_CANCEL_RQ or self._over:
             return
         if not isinstance(field, int) or not isinstance(message_id, int):
             raise ProtocolError("a request without Message ID (PS3.7 9.3)")
@@ -254,8 +264,6 @@ class Performer:
         receiving = self._receiving
         if receiving is not None:
             receiving.write(data)
-            if receiving.failed:  # a sink that is gone lets nobody wait
-                self._set_paused(receiving, False)
 
     def finish(self) -> None:
         """The data set is complete."""
@@ -298,7 +306,7 @@ class Performer:
             return self._scp(context.abstract_syntax).perform(operation)
 
         def set_paused(paused: bool) -> None:
-            self._set_paused(self._receiving, paused)
+            self._set_paused(begin, paused)  # whoever else pauses, this is about one request
 
         def respond(status: int, comment: str) -> None:
             if self._over:
@@ -314,13 +322,28 @@ class Performer:
                 sent=lambda: self._sent(performance),
                 failed=lambda _: None,
             )
+            self._say(request, f"{Status(status)} {comment}".rstrip())  # the peer need not wait
 
-        performance = Performance(begin, respond)
+        def dropped(reason: DimseError) -> None:
+            if self._over:
+                self._say(request, f"not received, {reason}")
+
+        performance = Performance(begin, respond, lambda: set_paused(False), dropped)
         self._performing.add(performance)
         if has_data_set:
             self._receiving = performance
         else:
             performance.finish()
+
+    def _say(self, request: Request | None, outcome: object) -> None:
+        """A line in the log for each instance, whatever becomes of it."""
+        if uid := getattr(request, "affected_sop_instance_uid", None):
+            self._log.info(
+                "{peer}: instance {uid}: {outcome}",
+                peer=self._peer,
+                uid=_escaped(uid),
+                outcome=outcome,
+            )
 
     def _sent(self, performance: Performance) -> None:
         self._performing.discard(performance)
@@ -334,6 +357,18 @@ class Performer:
             if scp.otherwise(abstract_syntax) is not None:
                 return scp
         raise StatusError(SOP_CLASS_NOT_SUPPORTED)
+
+
+def _escaped(text: str) -> str:
+    """What a peer sent, fit for a log: control and other characters are escaped."""
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def _checked(status: Any) -> int:
+    """The status that a sink gave, if it is one."""
+    if not isinstance(status, int) or not 0 <= status <= 0xFFFF:
+        raise TypeError(f"{status!r} is no status")
+    return status
 
 
 def _check(

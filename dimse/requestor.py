@@ -4,9 +4,9 @@ from collections.abc import Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import ClientFactory
 
@@ -177,7 +177,9 @@ async def _establish(
     connecting.addTimeout(limits.connect, clock, onTimeoutCancel=_connect_timed_out)
     try:
         await connecting
-    except (ConnectError, DNSLookupError, OSError) as error:
+    except ConnectingCancelledError as error:
+        raise CancelledError from error
+    except (ConnectError, DNSLookupError, OSError, ValueError) as error:  # no host name: ValueError
         raise ConnectionLostError(f"no connection to {peer}: {error}") from error
     return await factory.established
 

@@ -155,6 +155,8 @@ class Outbox:
             else:
                 message.failed(error)
             return
+        if not self._messages or self._messages[0] is not message:
+            return  # taken back, or the association ended, while its source was read
         self._write(piece)
         if message.complete and self._messages:  # the write may have ended the association
             self._messages.popleft()

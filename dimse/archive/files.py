@@ -26,7 +26,13 @@ from twisted.python.failure import Failure
 from dimse.archive.part10 import HEAD_LENGTH, data_set_offset, file_head
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
-from dimse.message.status import DUPLICATE_SOP_INSTANCE, OUT_OF_RESOURCES, SUCCESS, Status
+from dimse.message.status import (
+    CANNOT_UNDERSTAND,
+    DUPLICATE_SOP_INSTANCE,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+    Status,
+)
 from dimse.performing import Operation
 from dimse.services.storage import ReceivedInstance
 
@@ -35,7 +41,6 @@ DURABILITIES = {
     "relaxed": "a success means that the operating system has the instance: no fsync",
 }
 
-_BUFFER = 64 * 1024  # small fragments reach the kernel together, large ones pass by
 _AT_ONCE = 1024 * 1024  # compared of two files
 _SHARDS = [f"{number:02x}" for number in range(256)]
 
@@ -48,12 +53,12 @@ class _PartialFile:
     Every `OSError` is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
     """
 
-    __slots__ = ("_abandon", "_commit", "_file", "fd", "final", "offset", "part", "published")
+    __slots__ = ("_commit", "_head", "fd", "final", "offset", "part", "published")
 
     def __init__(
         self,
-        part: Path,
-        final: Path,
+        part: str,
+        final: str,
         head: bytes,
         commit: Callable[["_PartialFile"], "Deferred[int]"],
     ) -> None:
@@ -62,25 +67,25 @@ class _PartialFile:
         self.offset = len(head)
         self.published = False
         self._commit = commit
+        self._head = head  # until the first bytes of the data set take it along
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self.fd = os.open(part, flags, 0o600)
-        self._file = open(self.fd, "wb", buffering=_BUFFER)  # noqa: SIM115
-        self._file.write(head)
 
     def write(self, data: memoryview) -> None:
         """The next bytes of the data set."""
+        if self._head:
+            data, self._head = memoryview(self._head + data), b""
         try:
-            self._file.write(data)
+            while data:
+                data = data[os.write(self.fd, data) :]
         except OSError as error:
             raise _refused(error) from error
 
     def finish(self) -> "Deferred[int]":
         """Commit; fires with the status."""
-        try:
-            self._file.flush()
-        except OSError as error:
+        if self._head:
             self.discard()
-            raise _refused(error) from error
+            raise StatusError(CANNOT_UNDERSTAND, "the data set is empty")
         return self._commit(self)
 
     def abort(self, reason: DimseError) -> None:
@@ -103,21 +108,24 @@ class _PartialFile:
     def retract(self) -> None:
         """Take the final name away again: it may be lost, so it must not answer for the next."""
         if self.published:
-            self.final.unlink(missing_ok=True)
+            os.unlink(self.final)
 
     def discard(self) -> None:
         """Close and remove the partial file, whatever the disk says to it."""
-        for step in (self._file.close, self.part.unlink):
+        for step in (partial(os.close, self.fd), partial(os.unlink, self.part)):
             try:
                 step()
             except OSError:
-                continue  # a full disk refuses the flush of close, a later start removes the rest
+                continue  # a later start removes the rest
 
     def _is_the_same(self) -> bool:
         """Whether the existing file holds the same data set."""
         fd = os.open(self.final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            theirs, ours = data_set_offset(os.pread(fd, HEAD_LENGTH, 0)), self.offset
+            head = os.pread(fd, HEAD_LENGTH, 0)
+            if len(head) < HEAD_LENGTH:
+                return False  # damaged
+            theirs, ours = data_set_offset(head), self.offset
             while True:
                 one = os.pread(fd, _AT_ONCE, theirs)
                 other = os.pread(self.fd, _AT_ONCE, ours)
@@ -180,18 +188,21 @@ class FileStore:
             space = os.statvfs(self._incoming)
             if space.f_bavail * space.f_frsize < self._reserve:
                 raise StatusError(OUT_OF_RESOURCES, "the disk is almost full")
-            part = self._incoming / f"{secrets.token_hex(16)}.part"
+            part = f"{self._incoming}/{secrets.token_hex(16)}.part"
             commit = self._commit_later if self.durability == "full" else self._commit_now
             return _PartialFile(
-                part, self.path_of(instance.sop_instance_uid), file_head(instance), commit
+                part, self._final(instance.sop_instance_uid), file_head(instance), commit
             )
         except OSError as error:
             raise _refused(error) from error
 
     def path_of(self, sop_instance_uid: str) -> Path:
         """Where the instance of that UID is kept, if it is."""
+        return Path(self._final(sop_instance_uid))
+
+    def _final(self, sop_instance_uid: str) -> str:
         name = sha256(sop_instance_uid.encode()).hexdigest()
-        return self._objects / name[:2] / f"{name}.dcm"
+        return f"{self._objects}/{name[:2]}/{name}.dcm"
 
     def close(self) -> None:
         """Let another server have the folder; nothing may be on its way into it."""
@@ -257,7 +268,7 @@ def _commit(files: list[_PartialFile]) -> list[Status | Failure]:
         return file.publish()
 
     outcomes = [_outcome(partial(sync_and_publish, file)) for file in files]
-    synced = _outcome(lambda: _sync_folders({file.final.parent for file in files}))
+    synced = _outcome(lambda: _sync_folders({os.path.dirname(file.final) for file in files}))
     if isinstance(synced, Failure):
         for file in files:
             _outcome(file.retract)
@@ -267,7 +278,7 @@ def _commit(files: list[_PartialFile]) -> list[Status | Failure]:
     return outcomes
 
 
-def _sync_folders(folders: Iterable[Path]) -> None:
+def _sync_folders(folders: Iterable[str | Path]) -> None:
     for folder in folders:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

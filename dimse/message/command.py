@@ -57,7 +57,7 @@ def encode(elements: Mapping[str, Value]) -> bytes:
     """
     body = b"".join(
         _encode_element(number, vr, elements[keyword])
-        for number, (keyword, vr) in sorted(_KEYWORDS.items())
+        for keyword, (number, vr) in ELEMENTS.items()
         if keyword in elements and number
     )
     return _encode_element(0x0000, "UL", len(body)) + body

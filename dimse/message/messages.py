@@ -119,11 +119,12 @@ class CStoreRQ(Request):
 
     def respond(self, status: int, comment: str = "") -> Response:
         """The response with `status`, for this request and its instance."""
+        uid = self.affected_sop_instance_uid
         return CStoreRSP(
             message_id_being_responded_to=self.message_id,
             status=status,
             affected_sop_class_uid=self.affected_sop_class_uid,
-            affected_sop_instance_uid=self.affected_sop_instance_uid,
+            affected_sop_instance_uid=uid if uid.isascii() else None,  # else it cannot be sent
             error_comment=comment or None,
         )
 

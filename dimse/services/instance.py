@@ -160,12 +160,10 @@ class Instance:
 def _read_meta(head: bytes, more: Callable[[int], bytes]) -> tuple[dict[int, str], int]:
     """UIDs of the file meta information by element, and the offset of the data set.
 
-    Without `DICM` at byte 128 that is no UID and offset 0 (PS3.10 7.1).
+    Without `DICM` at byte 128 (PS3.10 7.1) it begins at once, or is not there: no UID, offset 0.
     """
-    if head[PREAMBLE_LENGTH:FILE_META_BEGIN] != b"DICM":
-        return {}, 0
     found: dict[int, str] = {}
-    position = FILE_META_BEGIN
+    position = FILE_META_BEGIN if head[PREAMBLE_LENGTH:FILE_META_BEGIN] == b"DICM" else 0
     while head[position : position + 2] == b"\x02\x00":
         if position + _LONG_ELEMENT.size > len(head):
             break

@@ -8,11 +8,9 @@ from typing import Protocol
 from pydicom import Dataset
 from pydicom._uid_dict import UID_dictionary
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from dimse.association import Association
-from dimse.errors import DimseError, StatusError
+from dimse.errors import StatusError
 from dimse.message.messages import MEDIUM, CStoreRQ
 from dimse.message.status import INVALID_SOP_INSTANCE, UNRECOGNIZED_OPERATION, Status
 from dimse.performing import Operation, Sink
@@ -98,8 +96,6 @@ class StorageSCP:
     `promiscuous` takes instances of SOP classes unknown to pydicom, such as private ones, too.
     """
 
-    _log = Logger()
-
     def __init__(
         self,
         store: InstanceStore,
@@ -135,42 +131,4 @@ class StorageSCP:
             source_ae_title=operation.peer.ae_title,
             receiving_ae_title=operation.ae_title,
         )
-        return _Reception(self._store.begin(instance, operation), operation, request, self._log)
-
-
-class _Reception:
-    """A sink of the store, with a line in the log for how it ended."""
-
-    __slots__ = ("_log", "_operation", "_request", "_sink", "write")
-
-    def __init__(self, sink: Sink, operation: Operation, request: CStoreRQ, log: Logger) -> None:
-        self.write = sink.write  # no detour for the bytes
-        self._sink = sink
-        self._operation = operation
-        self._request = request
-        self._log = log
-
-    def finish(self) -> Deferred[int]:
-        return self._sink.finish().addCallbacks(self._stored, self._not_stored)
-
-    def abort(self, reason: DimseError) -> None:
-        self._sink.abort(reason)
-        self._say("not received", reason)
-
-    def _stored(self, status: int) -> int:
-        outcome = Status(status)
-        self._say("stored" if outcome.is_success else "refused", outcome)
-        return status
-
-    def _not_stored(self, failure: Failure) -> Failure:
-        self._say("not stored", failure.value)
-        return failure
-
-    def _say(self, outcome: str, detail: object) -> None:
-        self._log.info(
-            "{peer}: {sop_instance_uid} {outcome}: {detail}",
-            peer=self._operation.peer,
-            sop_instance_uid=self._request.affected_sop_instance_uid,
-            outcome=outcome,
-            detail=detail,
-        )
+        return self._store.begin(instance, operation)

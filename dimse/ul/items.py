@@ -22,6 +22,9 @@ _CONTEXT_HEADER = Struct(">BxBx")
 _IDENTITY_HEADER = Struct(">BB")
 
 UID_LENGTH = 64  # PS3.8 F.1
+# So many and one are kept of a context: enough to see that they are too many (four times what
+# `Limits` takes), and 128 contexts full of short names cannot become ten times their size.
+_TRANSFER_SYNTAXES = 256
 _PADDING = "\0 "  # no padding is allowed here (PS3.8 F.1), yet the field sends both
 
 
@@ -127,7 +130,7 @@ class PresentationContextRQ:
         for item_type, sub_item in split_items(reader.rest()):
             if item_type == 0x30:
                 abstract.append(decode_uid(sub_item))
-            elif item_type == 0x40:
+            elif item_type == 0x40 and len(transfer) <= _TRANSFER_SYNTAXES:
                 transfer.append(decode_uid(sub_item))
         if len(abstract) != 1:
             raise ProtocolError(

@@ -115,7 +115,11 @@ class Machine:
         """
         self._check(event)
         if self._busy:
-            self._waiting.append((event, argument))
+            # Data does not wait, or its sender would never see that the transport has enough.
+            if event is Evt.Evt9 and not self._waiting:
+                self._run(event, argument)
+            else:
+                self._waiting.append((event, argument))
             return
         self._busy = True
         try:
@@ -124,6 +128,7 @@ class Machine:
                 self._run(*self._waiting.popleft())
         finally:
             self._busy = False
+            self._waiting.clear()  # not empty only when the provider failed
 
     def _check(self, event: Evt) -> None:
         if event in _LOCAL and (event, self.state) not in TABLE:

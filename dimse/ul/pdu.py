@@ -35,6 +35,7 @@ ECHO_LENGTH = 64  # both AE titles and the 32 reserved bytes (PS3.8 9.3.3)
 
 _FIXED = Struct(">H2x16s16s32s")  # of A-ASSOCIATE-RQ and -AC, before the items (PS3.8 9.3.2)
 _FOUR = Struct(">4B")  # the body of the four short PDUs
+ABORT_LENGTH = _FOUR.size
 _PDV = Struct(">IBB")  # item length, presentation context id, message control header
 
 PDV_OVERHEAD = _PDV.size

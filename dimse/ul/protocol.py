@@ -27,12 +27,23 @@ from dimse.errors import AssociationError, ProtocolError, TimedOutError
 from dimse.limits import Limits
 from dimse.ul.framing import Framer
 from dimse.ul.machine import Machine
-from dimse.ul.pdu import PDUS, AssociateAC, AssociateRJ, AssociateRQ, PDataTF, check_length
+from dimse.ul.pdu import (
+    ABORT_LENGTH,
+    PDUS,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    PDataTF,
+    PDUType,
+    check_length,
+)
 from dimse.ul.table import Evt, Sta
 
 # One read: 64 KiB, Twisted's default, costs a third of the rate with large instances; 1 MiB is
 # slower again (page faults). It is also the mark above which Twisted asks us to stop writing.
 READ_SIZE = 256 * 1024
+
+_SMALL = 64 * 1024  # what a turn of the reactor may send in passing
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
 
@@ -106,6 +117,7 @@ class UpperLayerProtocol(Protocol):
         self._machine = Machine(self, requestor=request is not None)
         self._framer = Framer(self._admit)
         self._deaf = False  # what still comes cannot be told apart any more
+        self._direct = False  # whether we may write to the socket ourselves
         self._reading_paused = False
         self._parsing = False
         self._heard = 0.0  # when the peer last sent something
@@ -130,7 +142,10 @@ class UpperLayerProtocol(Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
             transport.bufferSize = READ_SIZE
-        self.transport.registerProducer(self, True)
+            self._direct = transport is self.transport
+        # A transport that is written to directly asks for more whenever it has no bytes left,
+        # any other one says when it has too many and when it has none.
+        self.transport.registerProducer(self, not self._direct)
         if self._request is None:
             self._machine.handle(Evt.Evt5)
         else:
@@ -141,6 +156,8 @@ class UpperLayerProtocol(Protocol):
         """Run what has come through the machine, as far as reading is not paused."""
         self.bytes_received += len(data)
         self._heard = self._clock.seconds()
+        if self.sending_paused and self._machine.state is Sta.Sta13:
+            self._deaf = True  # it floods us and reads no farewell, so it gets no other one
         if self._deaf:
             return
         self._framer.feed(data)
@@ -188,6 +205,8 @@ class UpperLayerProtocol(Protocol):
             associate=self._limits.associate_length,
             p_data=self._limits.maximum_length,
         )
+        if pdu_type == PDUType.ABORT and length != ABORT_LENGTH:
+            return False  # it aborts at once, whatever length it claims
         return self._machine.wants(pdu_type)
 
     # What the user of the association calls
@@ -241,7 +260,7 @@ class UpperLayerProtocol(Protocol):
     # IPushProducer: the transport tells when it has enough
 
     def pauseProducing(self) -> None:
-        """More than READ_SIZE bytes wait for the peer to read them."""
+        """The peer does not read as fast as we write."""
         self.sending_paused = True
         if self._machine.state not in _OVER:  # else ARTIM, or the close, is the limit
             self._start("write_stall", self._stalled)
@@ -272,9 +291,30 @@ class UpperLayerProtocol(Protocol):
             self._start("close", self.transport.abortConnection)
 
     def send(self, data: bytes) -> None:
-        """Hand the bytes to the transport."""
+        """Hand the bytes to the transport.
+
+        On plain TCP, and while the transport holds nothing, they go to the socket at once: that
+        saves two copies and, for each response, a turn of the reactor.
+        """
         self.bytes_sent += len(data)
-        self.transport.write(data)
+        if not self._direct or self.sending_paused:
+            self.transport.write(data)
+            return
+        sent = self._send_now(data)
+        if sent < len(data):
+            self.transport.write(data[sent:])
+            self.pauseProducing()
+        elif sent > _SMALL:  # a peer that takes all at once must not keep the others waiting
+            self.sending_paused = True
+            self._timers["turn"] = self._clock.callLater(0, self.resumeProducing)
+
+    def _send_now(self, data: bytes) -> int:
+        """How many bytes the socket takes; what is wrong with it, the transport finds out."""
+        try:
+            sent: int = self.transport.getHandle().send(data)
+        except OSError:
+            return 0
+        return sent
 
     def start_artim(self) -> None:
         """An absolute deadline: no byte of the peer moves it."""

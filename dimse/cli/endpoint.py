@@ -1,0 +1,73 @@
+"""The way to the peer, and what a user wants to hear of the associations on it."""
+
+from typing import Any
+
+from pydicom.uid import UID
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dimse.association import Association
+from dimse.cli.options import Target
+from dimse.errors import AssociationError
+from dimse.requestor import RequestorFactory
+from dimse.ul.protocol import UpperLayerProtocol
+
+_FAREWELL = 1.0  # seconds that a peer has to close its connection after our A-ABORT
+
+
+@implementer(IStreamClientEndpoint)
+class PeerEndpoint:
+    """Connects to the peer; logs what becomes of the associations, and sees them close."""
+
+    _log = Logger()
+
+    def __init__(self, target: Target, reactor: Any) -> None:
+        self._target = target
+        self._reactor = reactor
+        self._closing: list[Deferred[None]] = []
+
+    def __str__(self) -> str:
+        """Host and port, for errors."""
+        return self._target.address
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect for one association."""
+        assert isinstance(factory, RequestorFactory)
+        self._log.info("connecting to {address}", address=self._target.address)
+        factory.established.addCallback(self._established)
+        timeout = self._target.limits.connect
+        endpoint = HostnameEndpoint(
+            self._reactor, self._target.host, self._target.port, timeout=timeout
+        )
+        return endpoint.connect(factory).addCallback(self._connected)
+
+    async def closed(self) -> None:
+        """Wait for the connections to close, but not for long.
+
+        A reactor that stops drops what it has not written, and that may be an A-ABORT.
+        """
+        waiting = DeferredList(self._closing, consumeErrors=True)
+        await waiting.addTimeout(_FAREWELL, self._reactor)
+
+    def _connected(self, protocol: IProtocol) -> IProtocol:
+        assert isinstance(protocol, UpperLayerProtocol)
+        self._closing.append(protocol.closed)
+        return protocol
+
+    def _established(self, association: Association) -> Association:
+        self._log.info("associated with {peer}", peer=association.peer)
+        for context in association.contexts.values():
+            self._log.info(
+                "context {id}: {abstract_syntax}, {transfer_syntax}",
+                id=context.context_id,
+                abstract_syntax=UID(context.abstract_syntax).name,
+                transfer_syntax=UID(context.transfer_syntax).name,
+            )
+        association.when_ended().addCallback(self._ended)
+        return association
+
+    def _ended(self, reason: AssociationError) -> None:
+        self._log.info("{reason}", reason=reason)

@@ -1,0 +1,136 @@
+"""The options that the commands share, named as those of DCMTK and pynetdicom."""
+
+from collections.abc import Callable
+from dataclasses import Field, dataclass, fields
+from enum import Enum
+from functools import wraps
+from typing import Any
+
+import click
+
+from dimse.errors import MisuseError
+from dimse.limits import Limits
+from dimse.ul.negotiation import is_ae_title
+
+Command = Callable[..., None]
+
+_LIMITS = {each.name: each for each in fields(Limits)}
+_LONGEST = 2**32 - 1  # of a PDU, and no time-out is longer (PS3.8 9.3.1)
+_UNITS = {"s": "Seconds", "bytes": "Bytes"}
+
+
+class Verbosity(Enum):
+    """How much a command says beside its errors."""
+
+    QUIET = "nothing but errors"
+    NORMAL = "what came of it"
+    VERBOSE = "what happens on the way, too"
+    DEBUG = "all that is logged, too"
+
+    @property
+    def tells_events(self) -> bool:
+        """Whether it says what happens on the way to its result."""
+        return self in (Verbosity.VERBOSE, Verbosity.DEBUG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The peer to associate with, and how, as the options say."""
+
+    host: str
+    port: int
+    called_ae_title: str
+    calling_ae_title: str
+    limits: Limits
+    verbosity: Verbosity
+
+    @property
+    def address(self) -> str:
+        """Host and port in one, as `dimse.associate` takes them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def takes_target(command: Command) -> Command:
+    """Give a command HOST, PORT and the options of an association; it gets them as a `Target`."""
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        try:
+            limits = Limits(**{name: given.pop(name) for name in _LIMITS if name in given})
+        except MisuseError as error:  # NaN is in every range
+            raise click.UsageError(str(error)) from error
+        of_target = {
+            each.name: given.pop(each.name) for each in fields(Target) if each.name in given
+        }
+        command(Target(limits=limits, **of_target), **given)
+
+    for parameter in reversed(_PARAMETERS):
+        call = parameter(call)
+    return call
+
+
+def _ae_title(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not is_ae_title(value):
+        raise click.BadParameter(f"{value!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
+    return value
+
+
+def _ae_title_option(short: str, long: str, name: str, default: str, doc: str) -> Any:
+    return click.option(
+        short,
+        long,
+        name,
+        metavar="AE",
+        default=default,
+        show_default=True,
+        callback=_ae_title,
+        help=doc,
+    )
+
+
+def _limit_option(short: str, long: str, name: str) -> Any:
+    limit: Field[Any] = _LIMITS[name]
+    unit, least = limit.metadata["unit"], limit.metadata["least"]
+    span = click.FloatRange if unit == "s" else click.IntRange
+    return click.option(
+        short,
+        long,
+        name,
+        metavar=unit[0].upper(),
+        type=span(least, _LONGEST),
+        default=limit.default,
+        show_default=True,
+        help=f"{_UNITS[unit]} {limit.metadata['doc']}.",
+    )
+
+
+def _verbosity_option(short: str, long: str, verbosity: Verbosity) -> Any:
+    return click.option(
+        short,
+        long,
+        "verbosity",
+        flag_value=verbosity,
+        type=click.UNPROCESSED,
+        default=Verbosity.NORMAL,
+        help=f"Say {verbosity.value}.",
+    )
+
+
+version_option = click.version_option(
+    package_name="dimse", prog_name="dimse", message="%(prog)s %(version)s"
+)
+
+_PARAMETERS = (
+    click.argument("host"),
+    click.argument("port", type=click.IntRange(1, 2**16 - 1)),
+    _ae_title_option("-aet", "--calling-aet", "calling_ae_title", "DIMSE", "Our AE title."),
+    _ae_title_option("-aec", "--called-aet", "called_ae_title", "ANY-SCP", "AE title of the peer."),
+    _limit_option("-ta", "--acse-timeout", "associate"),
+    _limit_option("-td", "--dimse-timeout", "response"),
+    _limit_option("-tn", "--network-timeout", "connect"),
+    _limit_option("-pdu", "--max-pdu", "maximum_length"),
+    _verbosity_option("-q", "--quiet", Verbosity.QUIET),
+    _verbosity_option("-v", "--verbose", Verbosity.VERBOSE),
+    _verbosity_option("-d", "--debug", Verbosity.DEBUG),
+    version_option,
+)

@@ -1,0 +1,130 @@
+"""`dimse store`: C-STORE of files and folders (PS3.4 Annex B)."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from time import perf_counter
+from warnings import catch_warnings
+
+import click
+
+from dimse.cli.endpoint import PeerEndpoint
+from dimse.cli.options import Target, Verbosity, takes_target
+from dimse.cli.progress import Bar, Tally
+from dimse.cli.running import FAILED, run, say
+from dimse.errors import NotAnInstanceError
+from dimse.message.messages import HIGH, LOW, MEDIUM
+from dimse.message.status import Category
+from dimse.services.instance import Instance
+from dimse.services.sending import SendResult, find_files, send
+
+_PRIORITIES = {"low": LOW, "medium": MEDIUM, "high": HIGH}
+
+
+@click.command("store")
+@takes_target
+@click.option(
+    "--priority",
+    type=click.Choice(list(_PRIORITIES)),
+    default="medium",
+    show_default=True,
+    help="Priority of the requests.",
+)
+@click.argument(
+    "paths",
+    metavar="PATH...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+)
+def command(target: Target, priority: str, paths: tuple[Path, ...]) -> None:
+    """Send DICOM files, and those in folders and below, to the peer at HOST and PORT (C-STORE).
+
+    Files that are no DICOM instances are skipped and counted; with nothing else to send that is
+    a failure. What the peer stored with a warning counts as sent.
+    """
+    with Bar(target.verbosity) as bar:
+        sending = Sending(target, _PRIORITIES[priority], bar)
+        sending.find(paths)  # before the reactor runs, so that Ctrl-C ends it at once
+        if not sending.instances:
+            raise click.ClickException("no DICOM instance to send")
+        run(target, sending.run)
+
+
+class Sending:
+    """The instances to send, and what becomes of them."""
+
+    def __init__(self, target: Target, priority: int, bar: Bar) -> None:
+        self.instances: list[Instance] = []
+        self._target = target
+        self._priority = priority
+        self._bar = bar
+        self._tally = Tally()
+
+    def find(self, paths: Iterable[Path]) -> None:
+        """Look for instances; what is none is skipped, what cannot be read has failed."""
+        with catch_warnings(action="ignore"):  # pydicom's, which may quote what is in a file
+            for file in (file for path in paths for file in find_files(path)):
+                self._look_at(file)
+
+    async def run(self, endpoint: PeerEndpoint) -> int:
+        """Send them; returns the exit code."""
+        begun = perf_counter()
+        try:
+            await self._send(endpoint)
+        finally:
+            self._bar.stop()
+            self._tally.seconds = perf_counter() - begun
+            if self._target.verbosity is not Verbosity.QUIET:
+                click.echo(self._tally)
+        return FAILED if self._tally.failed else 0
+
+    async def _send(self, endpoint: PeerEndpoint) -> None:
+        total, done = sum(instance.length for instance in self.instances), 0
+        self._bar.show(f"0/{len(self.instances)} files", done, total)
+        results = send(
+            endpoint,
+            self.instances,
+            called_ae_title=self._target.called_ae_title,
+            calling_ae_title=self._target.calling_ae_title,
+            priority=self._priority,
+            limits=self._target.limits,
+            progress=self._bar.advance,
+        )
+        number = 0
+        async for result in results:
+            assert isinstance(result.source, Instance)
+            self._count(result.source, result)
+            number += 1
+            done += result.source.length
+            self._bar.show(f"{number}/{len(self.instances)} files", done, total)
+
+    def _count(self, instance: Instance, result: SendResult) -> None:
+        if result.status is None:
+            self._tally.failed += 1
+            say(f"{instance.path}: {result.error}")
+            return
+        self._tally.sent += 1
+        self._tally.sent_bytes += instance.length
+        if result.status.category is Category.WARNING:
+            self._tally.warnings += 1
+            self._mention(f"{instance.path}: {result.status}")
+
+    def _look_at(self, file: Path) -> None:
+        try:
+            self.instances.append(Instance.of(file))
+        except NotAnInstanceError as error:
+            self._leave_out(error)
+        else:
+            self._bar.show(f"{len(self.instances)} found")
+
+    def _leave_out(self, error: NotAnInstanceError) -> None:
+        if isinstance(error.__cause__, OSError):
+            self._tally.failed += 1
+            say(str(error))
+        else:
+            self._tally.skipped += 1
+            self._mention(f"{error} (skipped)")
+
+    def _mention(self, text: str) -> None:
+        if self._target.verbosity.tells_events:
+            say(text)

@@ -1,0 +1,89 @@
+"""Tables of the documentation that are made from the code and its tests."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from dimse.limits import Limits
+from dimse.message.status import CATEGORIES, MEANINGS, Status
+
+TESTS = Path(__file__).parents[1] / "tests"
+
+GROUPS = {
+    "P": ("malformed PDUs", 38),
+    "S": ("a PDU that the state does not expect", 15),
+    "F": ("fragmentation", 15),
+    "D": ("DIMSE messages and data sets", 28),
+    "R": ("resources, faults of the machine, load", 25),
+    "A": ("names and duplicates in the store", 6),
+    "T": ("TLS and identity", 17),
+}
+"""What the cases of a letter are about, and how many there are."""
+
+_CASE = re.compile(r"test_h_([a-z])(\d\d)_(\w+)")
+
+
+def limits() -> list[list[str]]:
+    """Every field of `Limits`: its option, its default and unit, what it bounds."""
+    rows = [["limit", "option", "default", "what it bounds"]]
+    for each in fields(Limits):
+        option = f"--{each.name.replace('_', '-')}"
+        default = f"{each.default} {each.metadata['unit']}"
+        rows.append([f"`{each.name}`", f"`{option}`", default, each.metadata["doc"]])
+    return rows
+
+
+def _codes(codes: range) -> str:
+    first, last = codes.start, codes.stop - 1
+    return f"0x{first:04X}" if first == last else f"0x{first:04X}\u20130x{last:04X}"
+
+
+def status_categories() -> list[list[str]]:
+    """Ranges of status codes and their category; the first that holds a code decides."""
+    return [["status", "category"], *([_codes(codes), kind.value] for codes, kind in CATEGORIES)]
+
+
+def status_meanings() -> list[list[str]]:
+    """The status codes of Verification and Storage."""
+    rows = [["status", "category", "meaning"]]
+    for codes, meaning in MEANINGS:
+        rows.append([_codes(codes), Status(codes.start).category.value, meaning])
+    return rows
+
+
+def _tests() -> Iterator[tuple[str, str]]:
+    """Case and what its test proves, for every test that is named for a case."""
+    for file in sorted(TESTS.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
+                match := _CASE.fullmatch(node.name)
+            ):
+                letter, number, words = match.groups()
+                sentence = (ast.get_docstring(node) or "").partition("\n\n")[0]
+                proof = ": ".join(
+                    filter(None, (words.replace("_", " "), " ".join(sentence.split())))
+                )
+                yield f"H-{letter.upper()}{number}", f"{proof} ({file.relative_to(TESTS)})"
+
+
+def hostile_cases() -> list[list[str]]:
+    """Case by case what the tests prove."""
+    proofs: dict[str, list[str]] = {}
+    for case, proof in _tests():
+        proofs.setdefault(case, []).append(proof)
+    rows = [[case, "; ".join(proofs[case])] for case in sorted(proofs)]
+    return [["case", "what its tests prove"], *rows]
+
+
+def hostile_groups() -> list[list[str]]:
+    """The groups of cases, and which of them no test names yet."""
+    tested = {case for case, _ in _tests()}
+    rows = [["group", "about", "cases", "without a test yet"]]
+    for letter, (about, count) in GROUPS.items():
+        cases = [f"H-{letter}{number:02}" for number in range(1, count + 1)]
+        missing = [case for case in cases if case not in tested]
+        without = ", ".join(missing) if len(missing) < count else "all"
+        rows.append([letter, about, str(count), without])
+    return rows

@@ -1,0 +1,22 @@
+"""Settings for all tests. What talks to real peers is in tests/peers.py."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from tests.memory import Net
+
+# A busy machine is slow at times, and a deadline would fail for that alone. In CI the examples are
+# the same every time, so that a failure is the fault of the change that shows it.
+settings.register_profile("dimse", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("dimse")
+
+
+@pytest.fixture
+def net() -> Iterator[Net]:
+    """Associations in memory; after the test nothing of them may be left."""
+    net = Net()
+    yield net
+    net.check()

@@ -1,0 +1,104 @@
+"""Messages as classes; their elements are held against the tables in tests/conformance."""
+
+import pytest
+
+from dimse.message import command
+from dimse.message.messages import (
+    HIGH,
+    LOW,
+    MEDIUM,
+    MESSAGES,
+    CEchoRQ,
+    CEchoRSP,
+    CStoreRQ,
+    CStoreRSP,
+)
+from tests.tables import rows
+from tests.wire import CT_STORAGE, VERIFICATION
+
+ECHO = CEchoRQ(message_id=1, affected_sop_class_uid=VERIFICATION)
+STORE = CStoreRQ(
+    message_id=65535,
+    affected_sop_class_uid=CT_STORAGE,
+    priority=LOW,
+    affected_sop_instance_uid="1.2.3",
+)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ECHO,
+        STORE,
+        CEchoRSP(message_id_being_responded_to=1, status=0),
+        CStoreRSP(
+            message_id_being_responded_to=0,
+            status=0xB000,
+            error_comment="odd",
+            offending_element=(0x00100010, 0xFFFFFFFF),
+            affected_sop_instance_uid="1.2.3",
+        ),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_round_trip(message):
+    elements = command.decode(message.encode())
+    kind = MESSAGES[message.COMMAND_FIELD]
+    assert kind.missing(elements) == []
+    assert kind.decode(elements) == message
+
+
+def test_no_elements_is_no_element():
+    """An empty list of tags is not sent as an empty element."""
+    bare = CStoreRSP(message_id_being_responded_to=1, status=0)
+    empty = CStoreRSP(message_id_being_responded_to=1, status=0, offending_element=())
+    assert empty.encode() == bare.encode()
+
+
+def test_what_a_message_does_not_have_is_ignored():
+    elements = command.decode(ECHO.encode())
+    assert CEchoRQ.decode({**elements, "Priority": 0, "ErrorComment": "x"}) == ECHO
+
+
+def test_missing_names_all():
+    assert CStoreRQ.missing({}) == [
+        "MessageID",
+        "AffectedSOPClassUID",
+        "Priority",
+        "AffectedSOPInstanceUID",
+    ]
+
+
+class TestRespond:
+    def test_echo(self):
+        assert ECHO.respond(0) == CEchoRSP(
+            message_id_being_responded_to=1, status=0, affected_sop_class_uid=VERIFICATION
+        )
+
+    def test_store(self):
+        response = STORE.respond(0xA700, "full")
+        assert response == CStoreRSP(
+            message_id_being_responded_to=65535,
+            status=0xA700,
+            affected_sop_class_uid=CT_STORAGE,
+            affected_sop_instance_uid="1.2.3",
+            error_comment="full",
+        )
+
+    @pytest.mark.parametrize("request_", [ECHO, STORE])
+    def test_no_comment_is_no_element(self, request_):
+        assert request_.respond(0).error_comment is None
+
+
+def test_priorities():
+    table = {row["name"]: row["value"] for row in rows("constants")}
+    ours = {"MEDIUM": MEDIUM, "HIGH": HIGH, "LOW": LOW}
+    for name, value in ours.items():
+        assert int(table[f"Priority {name}"], 16) == value
+
+
+def test_data_set_type():
+    table = {row["name"]: row["value"] for row in rows("constants")}
+    assert int(table["Command Data Set Type null"], 16) == command.NO_DATA_SET
+    assert command.decode(ECHO.encode())["CommandDataSetType"] == command.NO_DATA_SET
+    assert command.decode(STORE.encode())["CommandDataSetType"] != command.NO_DATA_SET

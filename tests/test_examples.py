@@ -1,0 +1,141 @@
+"""The examples run against real processes, and what the README shows is a part of them."""
+
+import re
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+
+from tests.peers import Server, free_port, run, running, twistd_dimse
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+ENV = {"PYTHONPATH": str(ROOT)}
+INSTANCE = Path(str(get_testdata_file("CT_small.dcm")))
+UID = str(dcmread(INSTANCE, stop_before_pixels=True).SOPInstanceUID)
+
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+)
+
+
+def example(name: str, port: int, *more: str | Path) -> tuple[int, str]:
+    """Exit code and output of an example that ends by itself."""
+    done = run([sys.executable, EXAMPLES / name, "127.0.0.1", str(port), *more], env=ENV)
+    return done.returncode, done.stdout
+
+
+def serving(name: str, *more: str | Path) -> Iterator[Server]:
+    """An example that goes on until it gets a signal."""
+    port = free_port()
+    with running(
+        [sys.executable, EXAMPLES / name, "127.0.0.1", str(port), *more], port, ENV
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("node")
+
+
+@pytest.fixture(scope="module")
+def node(storage: Path) -> Iterator[Server]:
+    with twistd_dimse(storage, "--aet", "REMOTE_SCP", "--aet", "ANY-SCP") as server:
+        yield server
+
+
+@pytest.fixture
+def storage_scp() -> Iterator[Server]:
+    yield from serving("storage_scp.py")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Server]:
+    yield from serving("in_a_twisted_service.py", tmp_path)
+
+
+@pytest.mark.peer
+class TestRequestors:
+    def test_echo_scu(self, node: Server) -> None:
+        assert example("echo_scu.py", node.port) == (0, "0x0000 (Success)\n")
+
+    def test_echo_scu_says_that_nobody_is_there(self) -> None:
+        code, output = example("echo_scu.py", free_port())
+        assert code == 1
+        assert "refused" in output
+        assert "Traceback" not in output
+
+    def test_store_scu_sends_instances_and_skips_the_rest(
+        self, node: Server, storage: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.txt").write_text("no instance")
+        code, output = example("store_scu.py", node.port, INSTANCE, tmp_path)
+        assert code == 0
+        assert f"{INSTANCE} 0x0000" in output
+        assert "not a DICOM file" in output
+        [kept] = [
+            file
+            for file in storage.glob("objects/*/*.dcm")
+            if dcmread(file, stop_before_pixels=True).SOPInstanceUID == UID
+        ]
+        assert dcmread(kept).PixelData == dcmread(INSTANCE).PixelData
+
+    def test_store_dataset(self, node: Server) -> None:
+        assert example("store_dataset.py", node.port) == (0, "0x0000 (Success)\n")
+
+    def test_with_asyncio(self, node: Server) -> None:
+        code, output = example("with_asyncio.py", node.port)
+        assert (code, output) == (0, "0x0000 (Success) 0x0000 (Success) and asyncio\n")
+
+
+@pytest.mark.peer
+class TestAcceptors:
+    def test_storage_scp_gets_the_data_set_bit_for_bit(self, storage_scp: Server) -> None:
+        assert example("echo_scu.py", storage_scp.port)[0] == 0
+        assert example("store_scu.py", storage_scp.port, INSTANCE)[0] == 0
+        whole = INSTANCE.read_bytes()
+        length, digest = next(
+            (int(words[1]), words[2])
+            for words in map(str.split, storage_scp.log().splitlines())
+            if words[0] == UID
+        )
+        assert digest == sha256(whole[-length:]).hexdigest()
+        assert storage_scp.stop() in (0, -15)
+
+    def test_storage_scp_answers_the_command_line(self, storage_scp: Server) -> None:
+        peer = ["127.0.0.1", str(storage_scp.port)]
+        done = run([sys.executable, "-m", "dimse", "echo", *peer], env=ENV)
+        assert done.returncode == 0, done.stdout
+
+    def test_in_a_twisted_service(self, service: Server, tmp_path: Path) -> None:
+        """It answers to its own AE title only, and keeps what it gets."""
+        assert "called AE title not recognized" in example("echo_scu.py", service.port)[1]
+        command = [sys.executable, "-m", "dimse", "store", "-aec", "ARCHIVE"]
+        done = run([*command, "127.0.0.1", str(service.port), INSTANCE], env=ENV)
+        assert done.returncode == 0, done.stdout
+        assert len(list(tmp_path.glob("objects/*/*.dcm"))) == 1
+        assert "still here" in service.log()
+        assert service.stop() in (0, -15)
+
+
+class TestReadme:
+    def test_shows_examples(self) -> None:
+        assert BLOCKS
+
+    @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0].strip())
+    def test_block_is_a_verbatim_part_of_an_example(self, block: str) -> None:
+        assert any(block in file.read_text("utf-8") for file in EXAMPLES.glob("*.py"))
+
+    def test_links_to_files_that_exist(self) -> None:
+        links = re.findall(r"\]\(([^)#:]+)[^)]*\)", (ROOT / "README.md").read_text("utf-8"))
+        assert links
+        assert [link for link in links if not (ROOT / link).exists()] == []
+
+    def test_names_no_script_that_is_not_tested(self) -> None:
+        tested = set(re.findall(r"\"(\w+\.py)\"", Path(__file__).read_text("utf-8")))
+        assert {file.name for file in EXAMPLES.glob("*.py")} == tested

@@ -1,0 +1,429 @@
+"""Requests of the peer: their sinks, their responses, and who has to wait (PS3.7 6.2, 7.5)."""
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, fail, succeed
+
+from dimse.errors import AssociationAbortedError, ConnectionLostError, DimseError, StatusError
+from dimse.message import command
+from dimse.message.messages import MESSAGES, Response
+from dimse.performing import Peer
+from dimse.services.verification import VerificationSCP
+from dimse.ul.pdu import PDataTF
+from tests.memory import Net, RawPeer, RecordingSink
+from tests.scripted import (
+    ABORT,
+    COMMAND,
+    ECHO,
+    INVALID,
+    LAST,
+    RELEASE_RQ,
+    RQ,
+    STORE,
+    data,
+    echo_rq,
+    p_data,
+    store_rq,
+)
+from tests.wire import CT_STORAGE, VERIFICATION
+
+
+@pytest.fixture
+def client(net: Net) -> RawPeer:
+    """A scripted requestor in Sta6."""
+    client = net.client()
+    client.send(RQ)
+    client.received.clear()
+    return client
+
+
+def responses(client: RawPeer) -> list[Response]:
+    """The responses that came since the last look."""
+    found = []
+    for pdu in client.news:
+        assert isinstance(pdu, PDataTF)
+        for pdv in pdu.pdvs:
+            elements = command.decode(bytes(pdv.fragment))
+            field = elements["CommandField"]
+            assert isinstance(field, int)
+            message = MESSAGES[field].decode(elements)
+            assert isinstance(message, Response)
+            found.append(message)
+    return found
+
+
+def elements_of(client: RawPeer) -> dict[str, command.Value]:
+    """The command elements of the one response that came."""
+    (pdu,) = client.news
+    assert isinstance(pdu, PDataTF)
+    return command.decode(bytes(pdu.pdvs[0].fragment))
+
+
+def raw_command(context_id: int = 1, **elements: command.Value) -> bytes:
+    return p_data((context_id, COMMAND | LAST, command.encode(elements)))
+
+
+class TestResponses:
+    def test_success(self, net: Net, client: RawPeer):
+        client.send(STORE, data(b"abcd"))
+        (response,) = responses(client)
+        assert (response.status, response.message_id_being_responded_to) == (0, 1)
+        assert response.affected_sop_class_uid == CT_STORAGE
+        assert net.scp.sinks[0].data == b"abcd"
+        assert net.scp.sinks[0].endings == ["finish"]
+
+    def test_the_status_of_the_sink(self, net: Net, client: RawPeer):
+        net.scp.on_finish = lambda sink: succeed(0xB007)
+        client.send(STORE, data(b"ab"))
+        assert responses(client)[0].status == 0xB007
+
+    def test_a_status_error(self, net: Net, client: RawPeer):
+        net.scp.on_finish = lambda sink: fail(StatusError(0xA700, "no room"))
+        client.send(STORE, data(b"ab"))
+        (response,) = responses(client)
+        assert (response.status, response.error_comment) == (0xA700, "no room")
+
+    @pytest.mark.parametrize("junk", [None, "0", b"\0\0", -1, 0x10000, 1.5])
+    def test_what_is_no_status(self, net: Net, client: RawPeer, junk: Any):
+        """H-R25: a performer that returns junk has failed, and the association lives."""
+        net.scp.on_finish = lambda sink: succeed(junk)
+        client.send(STORE, data(b"ab"))
+        assert responses(client)[0].status == 0x0110
+        client.send(ECHO)
+        assert client.received
+        self.reported(net, TypeError, 2)
+
+    @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
+    def test_an_exception(self, net: Net, client: RawPeer, where: str):
+        """It becomes the response; the association lives, and the sink has one ending."""
+
+        def crash(_: object) -> Any:
+            raise ZeroDivisionError
+
+        working = getattr(net.scp, where)
+        setattr(net.scp, where, crash)
+        client.send(STORE, data(b"ab", last=False))
+        assert client.received == b""  # not before the request is whole
+        client.send(data(b"cd"))
+        assert responses(client)[0].status == 0x0110
+        self.reported(net, ZeroDivisionError)
+        setattr(net.scp, where, working)
+        client.send(STORE, data(b"ab"))
+        assert responses(client)[0].status == 0
+
+    @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
+    def test_a_status_error_raised(self, net: Net, client: RawPeer, where: str):
+        def refuse(_: object) -> Any:
+            raise StatusError(0xA700, "full")
+
+        setattr(net.scp, where, refuse)
+        client.send(STORE, data(b"ab", last=False), data(b"cd"))
+        (response,) = responses(client)
+        assert (response.status, response.error_comment) == (0xA700, "full")
+
+    def test_a_failed_sink_hears_why_and_gets_no_more(self, net: Net, client: RawPeer):
+        def refuse(_: RecordingSink) -> None:
+            raise StatusError(0xA900)
+
+        net.scp.on_write = refuse
+        client.send(STORE, *[data(b"ab", last=False)] * 5, data(b"cd"))
+        (sink,) = net.scp.sinks
+        assert sink.data == b"ab"
+        assert isinstance(sink.endings[0], StatusError)
+        assert len(responses(client)) == 1
+
+    def test_a_bug_in_write_reaches_abort_as_an_error_of_ours(self, net: Net, client: RawPeer):
+        net.scp.on_write = lambda sink: 1 / 0
+        client.send(STORE, data(b"cd"))
+        assert isinstance(net.scp.sinks[0].endings[0], DimseError)
+        self.reported(net, ZeroDivisionError)
+
+    def test_a_bug_in_abort_stays_its_own(self, net: Net, client: RawPeer):
+        net.scp.on_abort = lambda sink: 1 / 0
+        client.send(STORE, data(b"cd", last=False), ABORT)
+        assert client.closed
+        self.reported(net, ZeroDivisionError)
+
+    @staticmethod
+    def reported(net: Net, kind: type[Exception], times: int = 1) -> None:
+        """The log has it, so that somebody can mend it."""
+        assert [failure.type for failure in net.failures] == [kind] * times
+        net.failures.clear()
+
+
+class TestEndings:
+    """Exactly one of `finish` and `abort`, whatever happens; `net` checks that there is one."""
+
+    @pytest.mark.parametrize(
+        ("last", "kind"),
+        [(ABORT, AssociationAbortedError), (b"\xff" * 6, AssociationAbortedError)],
+    )
+    def test_in_the_middle(self, net: Net, client: RawPeer, last: bytes, kind: type[Exception]):
+        client.send(STORE, data(b"ab", last=False), last)
+        assert isinstance(net.scp.sinks[0].endings[0], kind)
+
+    def test_connection_lost(self, net: Net, client: RawPeer):
+        client.send(STORE)
+        client.link.cut()
+        assert isinstance(net.scp.sinks[0].endings[0], ConnectionLostError)
+
+    def test_release_inside_a_message(self, net: Net, client: RawPeer):
+        client.send(STORE, data(b"ab", last=False), RELEASE_RQ)
+        assert isinstance(net.scp.sinks[0].endings[0], AssociationAbortedError)
+        assert client.news[0].encode()[:1] == b"\x07"
+
+    @pytest.mark.parametrize("outcome", [0, StatusError(0xA700), ZeroDivisionError()])
+    def test_the_association_ends_while_it_finishes(
+        self, net: Net, client: RawPeer, outcome: int | Exception
+    ):
+        """Nothing is answered, and nothing breaks, when the sink is done too late."""
+        done: Deferred[int] = Deferred()
+        net.scp.on_finish = lambda sink: done
+        client.send(STORE, data(b"ab"), ABORT)
+        if isinstance(outcome, int):
+            done.callback(outcome)
+        else:
+            done.errback(outcome)
+        client.link.run()
+        assert client.received == b""
+        assert net.scp.sinks[0].endings == ["finish"]
+        net.failures.clear()
+
+    def test_nothing_begins_after_the_end(self, net: Net, client: RawPeer):
+        """Though its request is in the PDU that was being read when the association ended."""
+        net.scp.on_finish = lambda sink: (client.subject.user.abort(), succeed(0))[1]
+        echo = (1, COMMAND | LAST, echo_rq().encode())
+        store = (3, COMMAND | LAST, store_rq().encode())
+        client.send(p_data(echo, store, (3, 0, b"ab")))
+        assert len(net.scp.sinks) == 1
+
+
+class TestWindow:
+    """One operation at a time: the next request waits, and with it the transport."""
+
+    @pytest.fixture
+    def slow(self, net: Net) -> list[Deferred[int]]:
+        """The Deferreds of what is being performed."""
+        pending: list[Deferred[int]] = []
+
+        def on_finish(_: RecordingSink) -> Deferred[int]:
+            pending.append(Deferred())
+            return pending[-1]
+
+        net.scp.on_finish = on_finish
+        return pending
+
+    def test_a_second_request_waits(self, net: Net, client: RawPeer, slow: list[Deferred[int]]):
+        client.send(STORE, data(b"ab"), STORE, data(b"cd"), ECHO)
+        assert len(net.scp.sinks) == 1
+        assert not client.link.far.reading
+        slow[0].callback(0)
+        client.link.run()
+        assert [len(net.scp.sinks), len(slow), len(responses(client))] == [2, 2, 1]
+        slow[1].callback(0)
+        client.link.run()
+        slow[2].callback(0)
+        client.link.run()
+        assert len(responses(client)) == 2
+        assert client.link.far.reading
+        assert [bytes(sink.data) for sink in net.scp.sinks] == [b"ab", b"cd", b""]
+
+    def test_what_is_in_the_same_pdu_waits_too(
+        self, net: Net, client: RawPeer, slow: list[Deferred[int]]
+    ):
+        store = (3, COMMAND | LAST, store_rq().encode())
+        echo = (1, COMMAND | LAST, echo_rq().encode())
+        client.send(p_data(echo, echo, store, (3, 0, b"ab"), (3, LAST, b"cd"), echo))
+        for performed in range(1, 5):
+            assert len(net.scp.sinks) == performed
+            slow[-1].callback(0)
+            client.link.run()
+        assert net.scp.sinks[2].data == b"abcd"
+        assert len(responses(client)) == 4
+        assert client.link.far.reading
+
+    def test_a_fault_in_what_waited(self, client: RawPeer, slow: list[Deferred[int]]):
+        echo = (1, COMMAND | LAST, echo_rq().encode())
+        client.send(p_data(echo, echo, (1, LAST, b"no data set belongs here")))
+        assert client.received == b""
+        slow[0].callback(0)
+        slow[1].callback(0)
+        client.link.run()
+        assert client.news[-1] == INVALID
+
+    def test_it_ends_with_the_association(
+        self, net: Net, client: RawPeer, slow: list[Deferred[int]]
+    ):
+        client.send(STORE, data(b"ab"), STORE, data(b"cd"))
+        client.link.cut()
+        slow[0].callback(0)
+        assert len(net.scp.sinks) == 1
+
+
+class TestPausing:
+    """A sink that cannot keep up pauses the transport (`Operation` is its producer)."""
+
+    def test_it_pauses_and_resumes(self, net: Net, client: RawPeer):
+        net.scp.on_write = lambda sink: sink.operation.pauseProducing()
+        client.send(STORE, data(b"ab", last=False), data(b"cd", last=False), data(b"ef"))
+        (sink,) = net.scp.sinks
+        for received in (b"ab", b"abcd"):
+            assert sink.data == received
+            assert client.received == b""
+            sink.operation.resumeProducing()
+        client.link.run()
+        assert sink.data == b"abcdef"
+
+    def test_memory_is_bounded_while_it_pauses(self, net: Net, client: RawPeer):
+        net.scp.on_write = lambda sink: sink.operation.pauseProducing()
+        client.send(STORE, data(bytes(1000), last=False))
+        client.send(*[data(bytes(1000), last=False)] * 1000)
+        assert len(client.link.near.buffer) > 1_000_000  # they stay with the peer
+
+    def test_resuming_after_the_last_fragment(self, net: Net, client: RawPeer):
+        """Paused by the write of the last fragment, while the request is finished already."""
+        net.scp.on_write = lambda sink: sink.operation.pauseProducing()
+        client.send(STORE, data(b"ab"))
+        net.scp.sinks[0].operation.resumeProducing()
+        client.send(ECHO)
+        assert len(responses(client)) == 2
+
+    def test_pausing_from_the_beginning(self, net: Net, client: RawPeer):
+        net.scp.on_begin = lambda operation: operation.pauseProducing()
+        client.send(STORE, data(b"ab"))
+        assert net.scp.sinks[0].data == b""
+        net.scp.sinks[0].operation.resumeProducing()
+        client.link.run()
+        assert len(responses(client)) == 1
+
+    @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
+    def test_a_sink_that_is_gone_lets_nobody_wait(self, net: Net, client: RawPeer, where: str):
+        def pause_and_fail(what: Any) -> Any:
+            getattr(what, "operation", what).pauseProducing()
+            raise StatusError(0xA700)
+
+        working = getattr(net.scp, where)
+        setattr(net.scp, where, pause_and_fail)
+        client.send(STORE, data(b"ab"))
+        setattr(net.scp, where, working)
+        client.send(ECHO)
+        assert [response.status for response in responses(client)] == [0xA700, 0]
+
+    def test_a_sink_that_forgot_to_resume(self, net: Net, client: RawPeer):
+        net.scp.on_finish = lambda sink: (sink.operation.pauseProducing(), succeed(0))[1]
+        client.send(ECHO)
+        client.send(ECHO)
+        assert len(responses(client)) == 2
+
+    def test_stop_producing_does_nothing(self, net: Net, client: RawPeer):
+        client.send(STORE)
+        net.scp.sinks[0].operation.stopProducing()
+        client.send(data(b"ab"))
+        assert len(responses(client)) == 1
+
+
+def test_a_flood_of_c_echo_that_reads_nothing(net: Net, client: RawPeer):
+    """Responses pile up to the mark of the transport; then the peer has to wait."""
+    client.link.near.deaf = True
+    client.link.far.bufferSize = 1000
+    client.send(ECHO * 5000)
+    assert len(client.link.far.buffer) < 2000
+    assert not client.link.far.reading
+    client.link.near.deaf = False
+    client.link.run()
+    assert len(responses(client)) == 5000
+    assert client.link.far.reading
+
+
+class TestRefusals:
+    """What is no request of the context (PS3.7 9.1, Annex C)."""
+
+    GOOD = {"MessageID": 9, "CommandDataSetType": 0x0101, "AffectedSOPClassUID": VERIFICATION}
+
+    @pytest.mark.parametrize(
+        ("changed", "status"),
+        [
+            ({"CommandField": 0x0002}, 0x0211),
+            ({"CommandField": 0x7FFF}, 0x0211),
+            ({"CommandField": 0x0030, "AffectedSOPClassUID": CT_STORAGE}, 0x0122),
+            ({"CommandField": 0x0030, "AffectedSOPClassUID": ""}, 0x0120),
+            ({"CommandField": 0x0001}, 0x0120),
+        ],
+    )
+    def test_status(self, client: RawPeer, changed: dict[str, Any], status: int):
+        client.send(raw_command(**self.GOOD | changed))
+        answer = elements_of(client)
+        assert answer["Status"] == status
+        assert answer["MessageIDBeingRespondedTo"] == 9
+        assert answer["CommandField"] == changed["CommandField"] | 0x8000
+        client.send(ECHO)
+        assert responses(client)[0].status == 0
+
+    def test_data_set_where_there_is_none(self, client: RawPeer):
+        client.send(raw_command(**self.GOOD | {"CommandField": 0x0030, "CommandDataSetType": 0}))
+        assert client.received == b""
+        client.send(p_data((1, LAST, b"ab")))
+        assert elements_of(client)["Status"] == 0x0212
+
+    def test_no_message_id(self, client: RawPeer):
+        """Then there is nothing to respond to."""
+        client.send(raw_command(CommandField=0x0030, CommandDataSetType=0x0101))
+        assert client.news == [INVALID]
+
+    @pytest.mark.parametrize("missing", ["CommandField", "CommandDataSetType"])
+    def test_no_field_that_says_what_it_is(self, client: RawPeer, missing: str):
+        elements = {"CommandField": 0x0030, **self.GOOD}
+        del elements[missing]
+        client.send(raw_command(**elements))
+        assert client.news == [INVALID]
+
+    def test_c_cancel_has_no_response(self, client: RawPeer):
+        cancel = {"CommandField": 0x0FFF, "MessageIDBeingRespondedTo": 77}
+        client.send(raw_command(**cancel, CommandDataSetType=0x0101))
+        client.send(raw_command(3, **cancel, CommandDataSetType=1), data(b"ab"))
+        assert client.received == b""
+        client.send(ECHO)
+        assert responses(client)[0].status == 0
+
+    def test_an_instance_uid_that_is_not_ascii(self, net: Net, client: RawPeer):
+        """It cannot be repeated in the response, which has to go out all the same."""
+        net.scp.on_begin = lambda operation: (_ for _ in ()).throw(StatusError(0x0117))
+        wire = store_rq(uid="1.2.333").encode().replace(b"1.2.333", "1.2.3é3".encode("latin-1"))
+        client.send(p_data((3, COMMAND | LAST, wire)), data(b"ab"))
+        (response,) = responses(client)
+        assert response.status == 0x0117
+
+    def test_a_context_of_nobody(self, net: Net):
+        """An SCP that accepts by `otherwise` performs, after those that list a SOP class."""
+
+        class Otherwise(VerificationSCP):
+            def __init__(self) -> None:
+                self.contexts = {}
+
+            def otherwise(self, abstract_syntax: str) -> Any:
+                return net.scp.contexts[VERIFICATION]
+
+        client = net.client(net.acceptor([Otherwise()]))
+        client.send(RQ)
+        client.received.clear()
+        client.send(ECHO)
+        assert responses(client)[0].status == 0
+
+
+class TestPeer:
+    @pytest.mark.parametrize(
+        ("address", "text"),
+        [
+            (IPv4Address("TCP", "10.1.2.3", 104), "CT@10.1.2.3:104"),
+            (IPv6Address("TCP", "::1", 104), "CT@[::1]:104"),
+            (UNIXAddress("/run/x"), "CT@UNIXAddress"),
+            (None, "CT@NoneType"),
+        ],
+    )
+    def test_address(self, address: object, text: str):
+        assert str(Peer.at("CT", address)) == text
+
+    def test_control_characters_do_not_reach_a_log(self):
+        assert str(Peer("A\x1b[2J\n", "x")) == r"A\x1b[2J\n@x"
