@@ -71,8 +71,9 @@ class OutgoingMessage:
         assert self._source is not None
         try:
             data = self._source.read(count)
-        except OSError as error:
-            raise DimseError(f"the data set cannot be read: {error.strerror}") from error
+        except Exception as error:  # of a file, a source of the user's, or its progress callback
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise DimseError(f"the data set cannot be read: {why}") from error
         if len(data) != count:
             raise DimseError(f"the data set ended {count - len(data)} bytes early")
         return data

@@ -7,8 +7,9 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dimse.acceptor import AcceptorFactory
 from dimse.association import Association
@@ -117,6 +118,7 @@ class RecordingSCP:
         return self.sinks[-1]
 
 
+@implementer(ILogObserver)
 class Net:
     """A clock and all connections of a test; `check` is what must hold after each."""
 
@@ -125,10 +127,13 @@ class Net:
         self.scp = RecordingSCP()
         self.links: list[Link] = []
         self.outcomes: list[Outcome] = []
+        self.events: list[LogEvent] = []
         self.failures: list[Failure] = []
-        globalLogPublisher.addObserver(self._observe)
+        globalLogPublisher.addObserver(self)
 
-    def _observe(self, event: LogEvent) -> None:
+    def __call__(self, event: LogEvent) -> None:
+        """What was logged."""
+        self.events.append(event)
         if "log_failure" in event:
             self.failures.append(event["log_failure"])
 
@@ -141,11 +146,11 @@ class Net:
         return self.links[-1]
 
     def acceptor(self, scps: Iterable[Any] | None = None, **options: Any) -> AcceptorFactory:
-        options = {"limits": LIMITS, "clock": self.clock} | options
+        options = {"limits": LIMITS, "clock": self.clock, **options}
         return AcceptorFactory([self.scp] if scps is None else list(scps), **options)
 
     def requestor(self, contexts: Iterable[Any] = CONTEXTS, **options: Any) -> RequestorFactory:
-        options = {"limits": LIMITS, "clock": self.clock} | options
+        options = {"limits": LIMITS, "clock": self.clock, **options}
         request = propose(
             [c if isinstance(c, tuple) else (c, DEFAULT_TRANSFER_SYNTAXES) for c in contexts],
             called_ae_title="ARCHIVE",
@@ -189,7 +194,7 @@ class Net:
 
     def check(self) -> None:
         """No timer is left, every Deferred fired once, every sink ended once, no bug was logged."""
-        globalLogPublisher.removeObserver(self._observe)
+        globalLogPublisher.removeObserver(self)
         for link in self.links:
             link.cut()
         assert self.clock.getDelayedCalls() == []

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent
 
 from dimse.acceptor import AcceptorFactory, listen
 from dimse.errors import MisuseError
@@ -54,7 +54,10 @@ class TestAnswers:
 
     def test_the_first_scp_that_lists_a_sop_class_has_it(self, net: Net):
         first, second = VerificationSCP(), VerificationSCP()
-        second.contexts = {VERIFICATION: SupportedContext((EXPLICIT,)), CT_STORAGE: SupportedContext()}
+        second.contexts = {
+            VERIFICATION: SupportedContext((EXPLICIT,)),
+            CT_STORAGE: SupportedContext(),
+        }
         factory = net.acceptor([first, second])
         assert factory.policy.contexts[VERIFICATION].transfer_syntaxes is None
         assert factory.policy.contexts[CT_STORAGE].transfer_syntaxes == (IMPLICIT,)
@@ -103,7 +106,9 @@ class TestConnections:
 
 class TestAssociations:
     @pytest.mark.parametrize(
-        "limits", [Limits(associations=2), Limits(associations_per_address=2)], ids=["all", "address"]
+        "limits",
+        [Limits(associations=2), Limits(associations_per_address=2)],
+        ids=["all", "address"],
     )
     def test_above_the_limit(self, net: Net, limits: Limits):
         """H-R07: rejected as transient, and taken again as soon as one has left."""
@@ -162,7 +167,11 @@ class TestDrain:
     def test_it_aborts_after_the_grace(self, net: Net):
         """In whatever state they are, and though one does not read."""
         factory = net.acceptor(limits=Limits(artim=100, close=5))
-        client, silent, deaf = associated(net, factory), net.client(factory), associated(net, factory)
+        client, silent, deaf = (
+            associated(net, factory),
+            net.client(factory),
+            associated(net, factory),
+        )
         deaf.link.far.write(b"unread")
         deaf.link.near.deaf = True
         drained = net.outcome(factory.drain(30))
@@ -203,7 +212,9 @@ class TestListen:
 
     def test_stop(self, net: Net, reactor: Any):
         """It waits for the open associations, by default `Limits.grace` seconds."""
-        listening = listen("tcp:11112", [net.scp], reactor=reactor, limits=Limits(grace=9, artim=100))
+        listening = listen(
+            "tcp:11112", [net.scp], reactor=reactor, limits=Limits(grace=9, artim=100)
+        )
         listener = net.outcome(listening).value
         factory = reactor.tcpServers[0][1]
         client = net.client(factory)
@@ -228,18 +239,13 @@ class TestListen:
 
 def test_the_log_names_the_peer_and_not_its_control_characters(net: Net):
     """One line when it comes and one when it goes, with what was transferred."""
-    events: list[Any] = []
-    globalLogPublisher.addObserver(events.append)
-    try:
-        client = net.client()
-        client.send(RQ)
-        leave(client)
-    finally:
-        globalLogPublisher.removeObserver(events.append)
-    formats = [e["log_format"].format(**e) for e in events if e.get("log_namespace", "") [:5] == "dimse"]
-    assert formats[0].startswith("MODALITY@10.0.0.1:4242: association established, 2 of 2 contexts")
-    assert "released the association" in formats[1]
-    assert "bytes received" in formats[1]
+    client = net.client()
+    client.send(RQ)
+    leave(client)
+    lines = [formatEvent(event) for event in net.events]
+    assert lines[0].startswith("MODALITY@10.0.0.1:4242: association established, 2 of 2 contexts")
+    assert "released the association" in lines[1]
+    assert "bytes received" in lines[1]
 
 
 def test_waiting_requests_are_dropped_when_a_peer_leaves(net: Net):

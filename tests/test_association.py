@@ -260,11 +260,12 @@ class TestAbort:
         outstanding = net.outcome(echo(pair[0]))
         net.scp.on_finish = lambda sink: Deferred()
         pair[2].run()
-        pair[side].abort()
-        pair[side].abort()
+        sides = pair[:2]
+        sides[side].abort()
+        sides[side].abort()
         pair[2].run()
         both_ended(pair, AssociationAbortedError)
-        ours, theirs = pair[side].ended, pair[1 - side].ended
+        ours, theirs = sides[side].ended, sides[1 - side].ended
         assert isinstance(ours, AssociationAbortedError)
         assert isinstance(theirs, AssociationAbortedError)
         assert (ours.by_peer, theirs.by_peer) == (False, True)

@@ -1,6 +1,6 @@
 """Requests of the peer: their sinks, their responses, and who has to wait (PS3.7 6.2, 7.5)."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -270,7 +270,7 @@ class TestPausing:
         client.send(STORE, data(b"ab", last=False), data(b"cd", last=False), data(b"ef"))
         (sink,) = net.scp.sinks
         for received in (b"ab", b"abcd"):
-            assert sink.data == received
+            assert bytes(sink.data) == received
             assert client.received == b""
             sink.operation.resumeProducing()
         client.link.run()
@@ -312,7 +312,11 @@ class TestPausing:
         assert [response.status for response in responses(client)] == [0xA700, 0]
 
     def test_a_sink_that_forgot_to_resume(self, net: Net, client: RawPeer):
-        net.scp.on_finish = lambda sink: (sink.operation.pauseProducing(), succeed(0))[1]
+        def on_finish(sink: RecordingSink) -> Deferred[int]:
+            sink.operation.pauseProducing()
+            return succeed(0)
+
+        net.scp.on_finish = on_finish
         client.send(ECHO)
         client.send(ECHO)
         assert len(responses(client)) == 2
@@ -340,7 +344,11 @@ def test_a_flood_of_c_echo_that_reads_nothing(net: Net, client: RawPeer):
 class TestRefusals:
     """What is no request of the context (PS3.7 9.1, Annex C)."""
 
-    GOOD = {"MessageID": 9, "CommandDataSetType": 0x0101, "AffectedSOPClassUID": VERIFICATION}
+    GOOD: ClassVar[dict[str, Any]] = {
+        "MessageID": 9,
+        "CommandDataSetType": 0x0101,
+        "AffectedSOPClassUID": VERIFICATION,
+    }
 
     @pytest.mark.parametrize(
         ("changed", "status"),
@@ -374,13 +382,13 @@ class TestRefusals:
 
     @pytest.mark.parametrize("missing", ["CommandField", "CommandDataSetType"])
     def test_no_field_that_says_what_it_is(self, client: RawPeer, missing: str):
-        elements = {"CommandField": 0x0030, **self.GOOD}
+        elements = self.GOOD | {"CommandField": 0x0030}
         del elements[missing]
         client.send(raw_command(**elements))
         assert client.news == [INVALID]
 
     def test_c_cancel_has_no_response(self, client: RawPeer):
-        cancel = {"CommandField": 0x0FFF, "MessageIDBeingRespondedTo": 77}
+        cancel: dict[str, Any] = {"CommandField": 0x0FFF, "MessageIDBeingRespondedTo": 77}
         client.send(raw_command(**cancel, CommandDataSetType=0x0101))
         client.send(raw_command(3, **cancel, CommandDataSetType=1), data(b"ab"))
         assert client.received == b""

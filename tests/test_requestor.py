@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 
@@ -47,7 +46,7 @@ class Endpoint:
         self.cancelled = False
         self.connecting: Deferred[Any] = Deferred(lambda _: setattr(self, "cancelled", True))
 
-    def connect(self, protocolFactory: Factory) -> "Deferred[Any]":  # noqa: N803  the interface
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":  # noqa: N803  the interface
         self.factory = protocolFactory
         return self.connecting
 
@@ -234,7 +233,11 @@ class TestRequest:
 class TestAddress:
     @pytest.mark.parametrize(
         ("text", "found"),
-        [("pacs:104", ("pacs", 104)), ("[::1]:65535", ("::1", 65535)), ("1.2.3.4:1", ("1.2.3.4", 1))],
+        [
+            ("pacs:104", ("pacs", 104)),
+            ("[::1]:65535", ("::1", 65535)),
+            ("1.2.3.4:1", ("1.2.3.4", 1)),
+        ],
     )
     def test_good(self, text: str, found: tuple[str, int]):
         assert parse_address(text) == found

@@ -53,7 +53,7 @@ class _PartialFile:
     Every `OSError` is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
     """
 
-    __slots__ = ("_commit", "_head", "fd", "final", "offset", "part", "published")
+    __slots__ = ("_commit", "_head", "fd", "final", "offset", "part", "published", "synced")
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class _PartialFile:
         self.part = part
         self.final = final
         self.offset = len(head)
-        self.published = False
+        self.published = self.synced = False
         self._commit = commit
         self._head = head  # until the first bytes of the data set take it along
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -95,6 +95,7 @@ class _PartialFile:
     def sync(self) -> None:
         """Bring the bytes to the disk; after a failure the file is worth nothing."""
         os.fsync(self.fd)
+        self.synced = True
 
     def publish(self) -> Status:
         """Give it its final name, or compare it with what has that name."""
@@ -112,7 +113,8 @@ class _PartialFile:
 
     def discard(self) -> None:
         """Close and remove the partial file, whatever the disk says to it."""
-        for step in (partial(os.close, self.fd), partial(os.unlink, self.part)):
+        fd, self.fd = self.fd, -1  # so that it is never closed twice
+        for step in (partial(os.close, fd), partial(os.unlink, self.part)):
             try:
                 step()
             except OSError:
@@ -132,6 +134,8 @@ class _PartialFile:
                 if one != other:
                     return False
                 if not one:
+                    if self.synced:  # the existing file may be of a time without syncs
+                        os.fsync(fd)
                     return True
                 theirs, ours = theirs + len(one), ours + len(other)
         finally:
@@ -178,6 +182,7 @@ class FileStore:
             try:
                 self._prepare()
             except OSError as error:
+                self.close()  # else the next attempt takes it for prepared
                 raise MisuseError(f"store {self.folder}: {error.strerror}") from error
         return self
 
@@ -255,6 +260,8 @@ class FileStore:
                 _settle(result, outcome)
 
         def crashed(failure: Failure) -> None:
+            for file, _ in group:
+                file.discard()
             done([failure] * len(group))
 
         self._in_thread(lambda: _commit([file for file, _ in group])).addCallbacks(done, crashed)

@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 from struct import Struct
 from typing import Any, Self
 
@@ -117,11 +118,16 @@ class Instance:
         A file without it, as old software writes them, is read by pydicom for what it is.
         """
         try:
+            status = os.stat(path)
+            if not S_ISREG(status.st_mode):  # opening a FIFO would wait for its writer
+                raise NotAnInstanceError(f"{os.fspath(path)}: not a regular file")
+            length = status.st_size
             with open(path, "rb") as file:
-                length = os.fstat(file.fileno()).st_size
                 meta, offset = _read_meta(file.read(_HEAD), file.read)
         except OSError as error:
             raise NotAnInstanceError(f"{os.fspath(path)}: {error.strerror}") from error
+        if offset > length:
+            raise NotAnInstanceError(f"{os.fspath(path)}: ends inside its file meta information")
         identity = [meta.get(tag, "") for tag in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX)]
         if not all(identity):
             identity = _guess(path, identity)

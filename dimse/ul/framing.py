@@ -52,6 +52,7 @@ class Framer:
             self._position += skipped
             self._skip -= skipped
             if self._skip:
+                self._chunk, self._position = _NOTHING, 0
                 return None
         if self._partial:
             return self._complete()

@@ -126,7 +126,8 @@ class PresentationContextRQ:
         context_id, _ = reader.unpack(_CONTEXT_HEADER)
         if not context_id % 2:
             raise ProtocolError(f"presentation context id {context_id} is not odd (PS3.8 9.3.2.2)")
-        abstract, transfer = [], []
+        abstract: list[str] = []
+        transfer: list[str] = []
         for item_type, sub_item in split_items(reader.rest()):
             if item_type == 0x30:
                 abstract.append(decode_uid(sub_item))

@@ -8,7 +8,6 @@ about its PDU, and neither side can make us buffer more than one read and one wr
 import socket
 from collections.abc import Callable
 from typing import Any
-from typing import Protocol as Contract
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
@@ -38,6 +37,7 @@ from dimse.ul.pdu import (
     check_length,
 )
 from dimse.ul.table import Evt, Sta
+from dimse.ul.users import Establisher, User
 
 # One read: 64 KiB, Twisted's default, costs a third of the rate with large instances; 1 MiB is
 # slower again (page faults). It is also the mark above which Twisted asks us to stop writing.
@@ -46,46 +46,6 @@ READ_SIZE = 256 * 1024
 _SMALL = 64 * 1024  # what a turn of the reactor may send in passing
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
-
-
-class Establisher(Contract):
-    """Who hears of the association until it is established."""
-
-    def associate_indication(self, request: AssociateRQ) -> None:
-        """Answer with `accept` or `reject`, now or later."""
-
-    def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
-        """Set `user` if the answer makes an association; raises `ProtocolError` if it cannot."""
-
-    def abort_indication(self, error: AssociationError) -> None:
-        """There will be no association."""
-
-
-class User(Contract):
-    """Who uses the association from then on: `dimse.association.Association`."""
-
-    def data_indication(self, data: PDataTF) -> None:
-        """Take data whose fragments are valid during the call; raises `ProtocolError`."""
-
-    def release_indication(self) -> None:
-        """Answer with `release_response`, now or later; raises `ProtocolError`."""
-
-    def release_confirmation(self) -> None:
-        """The release that was asked for is done."""
-
-    def abort_indication(self, error: AssociationError) -> None:
-        """The association is over."""
-
-    def sending_resumed(self) -> None:
-        """The transport takes bytes again after `sending_paused` was true."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether an operation is under way, so that the association is not idle."""
-
-    @property
-    def receiving(self) -> bool:
-        """Whether the peer is in the middle of a message."""
 
 
 @implementer(IPushProducer)
@@ -118,6 +78,7 @@ class UpperLayerProtocol(Protocol):
         self._framer = Framer(self._admit)
         self._deaf = False  # what still comes cannot be told apart any more
         self._direct = False  # whether we may write to the socket ourselves
+        self._buffered = False  # whether the transport then holds something
         self._reading_paused = False
         self._parsing = False
         self._heard = 0.0  # when the peer last sent something
@@ -262,12 +223,14 @@ class UpperLayerProtocol(Protocol):
     def pauseProducing(self) -> None:
         """The peer does not read as fast as we write."""
         self.sending_paused = True
-        if self._machine.state not in _OVER:  # else ARTIM, or the close, is the limit
+        if (
+            self._machine.state not in _OVER and "write_stall" not in self._timers
+        ):  # else ARTIM, or the close, is the limit
             self._start("write_stall", self._stalled)
 
     def resumeProducing(self) -> None:
         """All bytes are with the peer."""
-        self.sending_paused = False
+        self.sending_paused = self._buffered = False
         self._stop("write_stall")
         if self.user is not None:
             self.user.sending_resumed()
@@ -297,16 +260,21 @@ class UpperLayerProtocol(Protocol):
         saves two copies and, for each response, a turn of the reactor.
         """
         self.bytes_sent += len(data)
-        if not self._direct or self.sending_paused:
+        if not self._direct:
             self.transport.write(data)
             return
-        sent = self._send_now(data)
+        sent = 0 if self._buffered else self._send_now(data)
         if sent < len(data):
+            self._buffered = True
             self.transport.write(data[sent:])
             self.pauseProducing()
         elif sent > _SMALL:  # a peer that takes all at once must not keep the others waiting
             self.sending_paused = True
-            self._timers["turn"] = self._clock.callLater(0, self.resumeProducing)
+            self._timers["turn"] = self._clock.callLater(0, self._next_turn)
+
+    def _next_turn(self) -> None:
+        if not self._buffered:  # else the transport calls when it holds nothing any more
+            self.resumeProducing()
 
     def _send_now(self, data: bytes) -> int:
         """How many bytes the socket takes; what is wrong with it, the transport finds out."""

@@ -124,3 +124,31 @@ def test_bytes_after_an_abort_change_nothing():
     machine.handle(Evt.Evt19, ProtocolError("a fault"))
     assert provider.names == ["send"]
     assert machine.state is Sta.Sta13
+
+
+def test_data_sent_from_inside_an_action_leaves_at_once():
+    """Else who sends it would not see that the transport has enough, and send all of a file."""
+    machine, provider = machine_in(Sta.Sta6, requestor=True)
+    seen: list[list[str]] = []
+
+    def respond() -> None:
+        machine.handle(Evt.Evt9, b"data")
+        seen.append(provider.names)
+
+    provider.then["data_indication"] = respond
+    machine.handle(Evt.Evt10, DATA)
+    assert seen == [["data_indication", "send"]]
+
+
+def test_data_does_not_overtake_what_waits():
+    """Data sent behind an abort, from inside an action, stays behind it: and is not sent."""
+    machine, provider = machine_in(Sta.Sta6, requestor=True)
+
+    def abort_and_send() -> None:
+        machine.handle(Evt.Evt15)
+        machine.handle(Evt.Evt9, b"data")
+
+    provider.then["data_indication"] = abort_and_send
+    machine.handle(Evt.Evt10, DATA)
+    assert b"data" not in provider.sent
+    assert machine.state is Sta.Sta13

@@ -1,22 +1,15 @@
 """The Upper Layer on a transport: timers, closing, flow control, socket options (PS3.8 9.1)."""
 
-import socket
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
-from twisted.protocols.policies import WrappingFactory
-from zope.interface import implementer
 
-from dimse.errors import AssociationAbortedError, ConnectionLostError, MisuseError, TimedOutError
+from dimse.errors import TimedOutError
 from dimse.limits import Limits
 from dimse.services.verification import echo
 from dimse.ul.pdu import Abort
-from dimse.ul.protocol import READ_SIZE, UpperLayerProtocol
 from dimse.ul.table import Sta
 from tests.memory import Net, RawPeer
 from tests.scripted import (
@@ -25,18 +18,13 @@ from tests.scripted import (
     ECHO,
     RELEASE_RP,
     RELEASE_RQ,
-    REQUEST,
     RQ,
     STORE,
     UNEXPECTED,
-    Bytes,
     data,
     echo_rsp,
     p_data,
-    store_rq,
-    store_rsp,
 )
-from tests.transports import Transport
 
 LIMITS = Limits(
     artim=10, associate=30, response=60, idle=300, write_stall=20, progress=40, close=5,
@@ -298,6 +286,11 @@ class TestProgress:
         assert end(started).which == "progress"
 
 
+def release(peer: RawPeer) -> None:
+    peer.subject.release()
+    peer.send(RELEASE_RP)
+
+
 CLOSES: dict[str, Callable[[RawPeer], object]] = {
     "abort": lambda peer: peer.subject.user.abort(),
     "aborted by the peer": lambda peer: peer.send(ABORT),
@@ -305,7 +298,7 @@ CLOSES: dict[str, Callable[[RawPeer], object]] = {
     "unexpected": lambda peer: peer.send(RQ),
     "released": lambda peer: peer.send(RELEASE_RQ),
     "idle": lambda peer: peer.link.advance(300),
-    "release confirmed": lambda peer: (peer.subject.release(), peer.send(RELEASE_RP)),
+    "release confirmed": release,
 }
 
 
@@ -390,188 +383,6 @@ class TestSta13:
         associated.subject.user.abort()
         net.scp.sinks[0].operation.pauseProducing()
         assert associated.link.far.reading
-
-
-class TestReading:
-    """Paused reading stops the parse loop; resuming enters it again."""
-
-    def test_pdus_wait(self, associated: RawPeer):
-        associated.subject.pause_reading()
-        associated.subject.dataReceived(ECHO + ECHO)
-        associated.link.run()
-        assert associated.received == b""
-        associated.subject.resume_reading()
-        associated.link.run()
-        assert len(associated.news) == 2
-
-    def test_from_inside_the_loop(self, net: Net, associated: RawPeer):
-        """Only what is behind the PDU in hand waits, and needs no new bytes to go on."""
-        net.scp.on_finish = lambda sink: (associated.subject.pause_reading(), Deferred())[1]
-        associated.send(STORE + data(b"ab") + RELEASE_RQ)
-        assert associated.link.far.timeline == ["pause"]
-        assert associated.subject.state is Sta.Sta6
-        associated.subject.resume_reading()
-        assert associated.link.far.timeline == ["pause", "resume"]
-        assert associated.subject.state is Sta.Sta8
-
-    def test_pausing_and_resuming_inside_the_loop(self, net: Net, associated: RawPeer):
-        def on_write(sink: Any) -> None:
-            sink.operation.pauseProducing()
-            sink.operation.resumeProducing()
-
-        net.scp.on_write = on_write
-        associated.send(STORE + data(b"ab", last=False) + data(b"cd") + ECHO)
-        assert net.scp.sinks[0].data == b"abcd"
-        assert len(associated.news) == 2
-
-    def test_twice_is_once(self, associated: RawPeer):
-        for _ in range(2):
-            associated.subject.pause_reading()
-        for _ in range(2):
-            associated.subject.resume_reading()
-        assert associated.link.far.timeline == ["pause", "resume"]
-
-
-class TestWriting:
-    def test_a_small_message_is_one_write(self, net: Net):
-        """So that neither Nagle's algorithm nor a delayed ACK comes between its parts."""
-        server = net.server()
-        server.send(AC)
-        association = server.outcome.value
-        server.link.far.writes.clear()
-        source = Bytes(bytes(10_000))
-        context = association.contexts[3]
-        net.outcome(association.request(context, store_rq(), source))
-        assert len(server.link.far.writes) == 1
-
-    def test_a_paused_transport_stops_a_message(self, net: Net):
-        server = net.server()
-        server.link.far.bufferSize = 100_000
-        server.send(AC)
-        association = server.outcome.value
-        server.link.near.deaf = True
-        source = Bytes(bytes(10_000_000))
-        context = association.contexts[3]
-        stored = net.outcome(association.request(context, store_rq(), source))
-        server.link.run()
-        assert server.subject.sending_paused
-        assert len(server.link.far.buffer) < 400_000
-        server.link.near.deaf = False
-        server.link.run()
-        assert not server.link.far.buffer
-        assert source.left == 0
-        server.send(store_rsp())
-        assert stored.value.status == 0
-
-
-class FakeSocket:
-    """Takes `room` bytes of what is sent to it, or breaks."""
-
-    def __init__(self) -> None:
-        self.options: list[tuple[int, ...]] = []
-        self.sent = bytearray()
-        self.room = 1_000_000
-        self.broken = False
-
-    def setsockopt(self, *option: int) -> None:
-        self.options.append(option)
-
-    def send(self, data: bytes) -> int:
-        if self.broken:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        taken = data[: self.room]
-        self.room -= len(taken)
-        self.sent += taken
-        return len(taken)
-
-
-@implementer(ITCPTransport)
-class TCPTransport(Transport):
-    """A transport that looks like TCP and remembers what was set."""
-
-    def __init__(self, peer: Any) -> None:
-        super().__init__(peer)
-        self.settings: dict[str, Any] = {}
-        self.handle = FakeSocket()
-
-    def setTcpNoDelay(self, on: bool) -> None:
-        self.settings["nodelay"] = on
-
-    def setTcpKeepAlive(self, on: bool) -> None:
-        self.settings["keepalive"] = on
-
-    def getHandle(self) -> FakeSocket:
-        return self.handle
-
-    @property
-    def quickacks(self) -> int:
-        """How often TCP_QUICKACK was armed."""
-        return self.handle.options.count((socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1))
-
-
-@pytest.fixture
-def tcp(net: Net) -> TCPTransport:
-    """A TCP connection of an acceptor."""
-    peer = IPv4Address("TCP", "10.0.0.1", 4242)
-    transport = TCPTransport(peer)
-    transport.protocol = net.acceptor().buildProtocol(peer)
-    transport.protocol.makeConnection(transport)
-    return transport
-
-
-class TestTCP:
-    SETTINGS: ClassVar = {"nodelay": True, "keepalive": True}
-
-    def test_options(self, tcp: TCPTransport):
-        assert tcp.settings == self.SETTINGS
-        assert tcp.bufferSize == READ_SIZE
-        tcp.lose(ConnectionDone())
-
-    def test_options_below_a_wrapper(self, net: Net):
-        """As under TLS: the socket is that of the innermost transport."""
-        peer = IPv4Address("TCP", "10.0.0.1", 4242)
-        transport = TCPTransport(peer)
-        wrapper = WrappingFactory(net.acceptor()).buildProtocol(peer)
-        assert wrapper is not None
-        transport.protocol = wrapper
-        wrapper.makeConnection(transport)
-        assert transport.settings == self.SETTINGS
-        assert transport.bufferSize == READ_SIZE
-        wrapper.dataReceived(RQ + ECHO[:9])
-        assert transport.quickacks == 1
-        transport.lose(ConnectionDone())
-
-    def test_a_transport_that_is_no_tcp(self, associated: RawPeer):
-        """A UNIX socket has no such options."""
-        associated.send(ECHO[:9])
-        assert associated.link.far.bufferSize != READ_SIZE
-        associated.send(ECHO[9:])
-        assert associated.received
-
-    def test_an_unfinished_message_is_acknowledged_at_once(self, tcp: TCPTransport):
-        """Else a sender with Nagle's algorithm waits 40 ms for the delayed ACK of each message."""
-        receive = tcp.protocol.dataReceived
-        receive(RQ[:50])
-        assert tcp.quickacks == 0  # only a message is urgent
-        receive(RQ[50:])
-        receive(ECHO)
-        assert tcp.quickacks == 0
-        receive(ECHO[:-1])
-        assert tcp.quickacks == 1
-        receive(ECHO[-1:])
-        assert tcp.quickacks == 1
-        receive(STORE)  # whole PDUs, but the message is not
-        assert tcp.quickacks == 2
-        receive(data(b"ab", last=False))
-        assert tcp.quickacks == 3
-        receive(data(b"cd"))
-        assert tcp.quickacks == 3
-        tcp.lose(ConnectionDone())
-
-    def test_a_half_close_is_a_close(self, tcp: TCPTransport):
-        """Without this interface Twisted reports the FIN of a peer as the end (H-S15)."""
-        assert not IHalfCloseableProtocol.providedBy(tcp.protocol)
-        tcp.lose(ConnectionDone())
 
 
 def test_closed_fires_once_the_connection_is_gone(net: Net, client: RawPeer):

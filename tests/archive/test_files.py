@@ -1,0 +1,320 @@
+"""The object store: what is on the disk, and in which order it got there."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, execute
+
+from dimse.archive import files
+from dimse.archive.files import FileStore
+from dimse.association import Association
+from dimse.errors import ConnectionLostError, MisuseError, StatusError
+from dimse.message.messages import CStoreRSP
+from dimse.services.storage import ReceivedInstance, StorageSCP
+from tests.archive.storing import (
+    CONTENT,
+    LIMITS,
+    Hand,
+    begin,
+    digest,
+    instance,
+    leftovers,
+    objects,
+    put,
+    synchronously,
+)
+from tests.memory import Net
+from tests.scripted import RQ, STORE, Bytes, data, store_rq
+from tests.transports import Link
+from tests.wire import CT_STORAGE, EXPLICIT
+
+
+class TestStored:
+    @pytest.mark.parametrize("durability", ["full", "relaxed"])
+    def test_bit_for_bit(self, net: Net, folder: Path, durability: str):
+        store = FileStore(folder, limits=LIMITS, durability=durability, in_thread=synchronously)
+        assert put(net, store).value == 0
+        (path,) = objects(store)
+        assert path == store.path_of("1.2.3")
+        assert path.read_bytes().endswith(CONTENT)
+        assert path.read_bytes()[128:132] == b"DICM"
+        assert leftovers(store) == []
+        store.close()
+
+    def test_the_same_again(self, net: Net, store: FileStore):
+        put(net, store)
+        before = store.path_of("1.2.3").stat()
+        assert put(net, store).value == 0
+        after = store.path_of("1.2.3").stat()
+        assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+        assert leftovers(store) == []
+
+    @pytest.mark.parametrize(
+        "other", [CONTENT[:-1] + b"!", CONTENT + b"ab", CONTENT[:-2], b"x" * 3_000_000]
+    )
+    def test_something_else_under_the_same_uid(self, net: Net, store: FileStore, other: bytes):
+        """The first is kept (0x0111)."""
+        put(net, store)
+        before = digest(store.path_of("1.2.3"))
+        assert put(net, store, other).value == 0x0111
+        assert digest(store.path_of("1.2.3")) == before
+        assert leftovers(store) == []
+
+    def test_a_source_with_another_ae_title_is_no_difference(self, net: Net, store: FileStore):
+        put(net, store)
+        other = ReceivedInstance(CT_STORAGE, "1.2.3", EXPLICIT, "ANOTHER MODALITY", "A")
+        sink = begin(store, other)
+        sink.write(memoryview(CONTENT))
+        assert net.outcome(sink.finish()).value == 0
+
+    @pytest.mark.parametrize("damaged", [b"", b"short", bytes(128) + b"DICM", bytes(5000)])
+    def test_a_damaged_file_under_its_name(self, net: Net, store: FileStore, damaged: bytes):
+        """It is not what came, and it fails nobody else."""
+        path = store.path_of("1.2.3")
+        path.write_bytes(damaged)
+        assert put(net, store).value == 0x0111
+        assert path.read_bytes() == damaged
+        assert put(net, store, uid="1.2.4").value == 0
+        assert leftovers(store) == []
+
+    def test_an_empty_data_set(self, net: Net, store: FileStore):
+        assert put(net, store, b"").value.status == 0xC000
+        assert objects(store) == leftovers(store) == []
+
+    def test_modes(self, net: Net, folder: Path):
+        """H-A06: whatever the umask is."""
+        umask = os.umask(0)
+        try:
+            store = FileStore(folder, limits=LIMITS, in_thread=synchronously)
+            put(net, store)
+            sink = begin(store, instance("1.2.4"))
+        finally:
+            os.umask(umask)
+        for path in [folder, *folder.rglob("*")]:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            assert mode == (0o700 if path.is_dir() else 0o600), path
+        sink.abort(ConnectionLostError("gone"))
+        store.close()
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "uid", ["../../etc/passwd", "/etc/passwd", "1.2.3\0", "a" * 10_000, "", "1.2/../3", "é"]
+    )
+    def test_nothing_of_a_uid_is_in_a_path(self, store: FileStore, uid: str):
+        path = store.path_of(uid)
+        assert path.resolve().parent.parent == (store.folder / "objects").resolve()
+        assert path.name == sha256(uid.encode()).hexdigest() + ".dcm"
+
+    def test_h_a05_a_symlink_at_the_target(self, net: Net, store: FileStore, tmp_path: Path):
+        """It is neither followed nor replaced."""
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"precious")
+        store.path_of("1.2.3").symlink_to(victim)
+        error = put(net, store).value
+        assert isinstance(error, StatusError)
+        assert error.status == 0xA700
+        assert victim.read_bytes() == b"precious"
+        assert store.path_of("1.2.3").is_symlink()
+        assert leftovers(store) == []
+
+    def test_h_a05_a_dangling_symlink_and_a_folder(
+        self, net: Net, store: FileStore, tmp_path: Path
+    ):
+        store.path_of("1.2.3").symlink_to(tmp_path / "created by a peer")
+        store.path_of("1.2.4").mkdir()
+        for uid in ("1.2.3", "1.2.4"):
+            assert put(net, store, uid=uid).value.status == 0xA700
+        assert not (tmp_path / "created by a peer").exists()
+
+
+class TestDurability:
+    """A success means what `DURABILITIES` says, in this order."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        calls: list[str] = []
+        fsync, link = os.fsync, os.link
+
+        def recording_fsync(fd: int) -> None:
+            calls.append("fsync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "fsync file")
+            fsync(fd)
+
+        def recording_link(*arguments: Any) -> None:
+            calls.append("link")
+            link(*arguments)
+
+        monkeypatch.setattr(os, "fsync", recording_fsync)
+        monkeypatch.setattr(os, "link", recording_link)
+        return calls
+
+    def test_full(self, net: Net, store: FileStore, calls: list[str]):
+        calls.clear()
+        sink = begin(store, instance())
+        sink.write(memoryview(CONTENT))
+        sink.finish().addCallback(lambda status: calls.append(f"answer {status:04X}"))
+        assert calls == ["fsync file", "link", "fsync folder", "answer 0000"]
+
+    def test_full_for_what_is_there_already(self, net: Net, store: FileStore, calls: list[str]):
+        """Who repeats a request is told a success only when bytes and name are safe."""
+        put(net, store)
+        calls.clear()
+        put(net, store)
+        assert calls == ["fsync file", "link", "fsync file", "fsync folder"]
+
+    def test_relaxed(self, net: Net, folder: Path, calls: list[str]):
+        store = FileStore(folder, limits=LIMITS, durability="relaxed").open()
+        calls.clear()
+        assert put(net, store).value == 0
+        assert calls == ["link"]
+        store.close()
+
+    def test_the_store_itself(self, folder: Path, calls: list[str]):
+        """Its folders are durable before anything is stored in them."""
+        FileStore(folder, limits=LIMITS).open().close()
+        assert calls == ["fsync folder"] * 3
+
+    def test_groups(self, net: Net, folder: Path, calls: list[str]):
+        """What comes while a group is committed is the next group: one step in a thread each."""
+        hand = Hand()
+        store = FileStore(folder, limits=LIMITS, in_thread=hand)
+        first = put(net, store, uid="1.1")
+        others = [put(net, store, uid=f"1.{n}") for n in range(2, 6)]
+        assert len(hand.steps) == 1
+        hand.go()
+        assert first.value == 0
+        assert [other.firings for other in others] == [[]] * 4
+        assert len(hand.steps) == 1
+        calls.clear()
+        hand.go()
+        assert [other.value for other in others] == [0] * 4
+        assert calls[:8] == ["fsync file", "link"] * 4
+        assert set(calls[8:]) == {"fsync folder"}
+        assert hand.steps == []
+        store.close()
+
+    def test_two_of_one_uid_in_a_group(self, net: Net, folder: Path):
+        """H-A03: the first is kept, and bytes are never mixed."""
+        hand = Hand()
+        store = FileStore(folder, limits=LIMITS, in_thread=hand)
+        put(net, store, uid="9")
+        same, other = put(net, store), put(net, store, b"other" * 2)
+        again = put(net, store)
+        for _ in range(2):
+            hand.go()
+        assert (same.value, other.value, again.value) == (0, 0x0111, 0)
+        assert store.path_of("1.2.3").read_bytes().endswith(CONTENT)
+        store.close()
+
+    def test_a_thread_that_crashes(self, net: Net, folder: Path):
+        """Not by the disk but by a bug: every one of the group fails, and the next goes on."""
+        calls = 0
+
+        def in_thread(step: Callable[[], Any]) -> "Deferred[Any]":
+            nonlocal calls
+            calls += 1
+            return execute(step) if calls > 1 else execute(lambda: 1 / 0)
+
+        store = FileStore(folder, limits=LIMITS, in_thread=in_thread)
+        assert isinstance(put(net, store).value, ZeroDivisionError)
+        assert put(net, store, uid="1.2.4").value == 0
+        store.close()
+
+
+class TestFolder:
+    def test_it_is_opened_with_the_first_instance(self, net: Net, folder: Path):
+        store = FileStore(folder, limits=LIMITS, in_thread=synchronously)
+        assert not folder.exists()
+        assert put(net, store).value == 0
+        assert store.open() is store
+        store.close()
+        store.close()
+
+    def test_leftovers_are_removed(self, net: Net, store: FileStore):
+        put(net, store)
+        os.close(begin(store, instance("1.2.4")).fd)  # a crash
+        (left,) = leftovers(store)
+        (left.parent / "not ours.txt").write_text("kept")
+        store.close()
+        store.open()
+        assert [path.name for path in leftovers(store)] == ["not ours.txt"]
+        assert len(objects(store)) == 1
+
+    def test_one_server_at_a_time(self, store: FileStore):
+        other = FileStore(store.folder, limits=LIMITS)
+        for _ in range(2):
+            with pytest.raises(MisuseError, match="another server"):
+                other.open()
+        store.close()
+        other.open().close()
+
+    def test_a_folder_that_cannot_be_made(self, tmp_path: Path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(MisuseError):
+            FileStore(tmp_path / "file" / "store", limits=LIMITS).open()
+
+    def test_an_unknown_durability(self, tmp_path: Path):
+        with pytest.raises(MisuseError, match="none of full, relaxed"):
+            FileStore(tmp_path / "store", durability="perhaps")
+        assert not (tmp_path / "store").exists()
+
+
+class TestOverAnAssociation:
+    @pytest.fixture
+    def pair(self, net: Net, store: FileStore) -> tuple[Association, Link]:
+        requestor, _, link = net.pair(net.acceptor([StorageSCP(store)]))
+        return requestor, link
+
+    def send(self, net: Net, pair: tuple[Association, Link], content: bytes = CONTENT) -> CStoreRSP:
+        requestor, link = pair
+        context = requestor.context_for(CT_STORAGE)
+        outcome = net.outcome(requestor.request(context, store_rq(), Bytes(content)))
+        link.run()
+        assert isinstance(outcome.value, CStoreRSP)
+        return outcome.value
+
+    def test_success(self, net: Net, pair: tuple[Association, Link], store: FileStore):
+        response = self.send(net, pair)
+        assert (response.status, response.affected_sop_instance_uid) == (0, "1.2.3")
+        assert store.path_of("1.2.3").read_bytes().endswith(CONTENT)
+        assert self.send(net, pair).status == 0
+        assert self.send(net, pair, CONTENT + b"ab").status == 0x0111
+
+    def test_a_full_disk(
+        self,
+        net: Net,
+        pair: tuple[Association, Link],
+        store: FileStore,
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        real = files._PartialFile.sync
+
+        def fail(file: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(files._PartialFile, "sync", fail)
+        response = self.send(net, pair)
+        assert (response.status, response.error_comment) == (0xA700, "No space left on device")
+        assert objects(store) == leftovers(store) == []
+        monkeypatch.setattr(files._PartialFile, "sync", real)
+        assert self.send(net, pair).status == 0
+
+    def test_a_broken_re_send_leaves_the_first(self, net: Net, store: FileStore):
+        """H-A04: cut at many places."""
+        factory = net.acceptor([StorageSCP(store)])
+        wire = STORE + b"".join(data(bytes(100), last=n == 9) for n in range(10))
+        client = net.client(factory)
+        client.send(RQ, STORE, data(CONTENT))
+        before = digest(store.path_of("1.2.3"))
+        for cut in range(0, len(wire), 7):
+            client = net.client(factory)
+            client.send(RQ, wire[:cut])
+            client.link.cut()
+            assert leftovers(store) == []
+        assert digest(store.path_of("1.2.3")) == before

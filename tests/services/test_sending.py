@@ -1,0 +1,231 @@
+"""`send()`: contexts from the files, a result for each, as many associations as it takes."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from dimse.acceptor import AcceptorFactory
+from dimse.errors import (
+    AssociationAbortedError,
+    AssociationRejectedError,
+    ConnectionLostError,
+    ContextError,
+    MisuseError,
+    NotAnInstanceError,
+    StatusError,
+)
+from dimse.services.instance import Instance
+from dimse.services.sending import SendResult, find_files, send
+from dimse.services.storage import STORAGE_SOP_CLASSES
+from dimse.ul.negotiation import SupportedContext
+from tests.memory import Net, RecordingSink
+from tests.services.test_instance import IDENTITY, part10
+from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
+
+ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
+
+
+class Reactor(Clock):
+    """A clock with a thread pool that does everything at once."""
+
+    def getThreadPool(self) -> "Reactor":  # noqa: N802  the interface
+        return self
+
+    def callFromThread(  # noqa: N802  the interface
+        self, call: Callable[..., object], *arguments: object
+    ) -> None:
+        call(*arguments)
+
+    def callInThreadWithCallback(  # noqa: N802  the interface
+        self, done: Callable[[bool, object], object], call: Callable[[], object]
+    ) -> None:
+        done(True, call())
+
+
+@implementer(IStreamClientEndpoint)
+class Archive:
+    """An acceptor that takes whatever it is offered, and can be made to refuse."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        net.clock = Reactor()
+        self.down = False
+        syntaxes = SupportedContext(None)
+        net.scp.contexts = dict.fromkeys(STORAGE_SOP_CLASSES, syntaxes)
+        self.factory: AcceptorFactory = net.acceptor()
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":  # noqa: N803  the interface
+        connected: Deferred[Any] = Deferred()
+        if self.down:
+            connected.errback(ConnectionRefusedError())
+            return connected
+        near = protocolFactory.buildProtocol(ADDRESS)
+        self.net.join(near, self.factory.buildProtocol(ADDRESS))
+        connected.callback(near)
+        return connected
+
+    def send(self, sources: Iterable[Any], **options: Any) -> list[SendResult]:
+        """All results, in order."""
+        results: list[SendResult] = []
+
+        async def collect() -> None:
+            async for result in send(self, sources, reactor=self.net.clock, **options):
+                results.append(result)
+
+        done = self.net.outcome(Deferred.fromCoroutine(collect()))
+        self.run()
+        assert done.value is None
+        return results
+
+    def run(self) -> None:
+        """Until nothing happens any more, on whatever links there are then."""
+        for link in self.net.links:
+            link.run()
+
+
+@pytest.fixture
+def archive(net: Net) -> Archive:
+    return Archive(net)
+
+
+def instance(number: int, sop_class: str = CT_STORAGE, syntax: str = EXPLICIT) -> Instance:
+    return Instance(sop_class, f"1.2.{number}", syntax, data=b"abcd")
+
+
+class TestContexts:
+    def test_exactly_what_is_sent(self, net: Net, archive: Archive):
+        other = STORAGE_SOP_CLASSES[0]
+        sent = [
+            instance(1),
+            instance(2),
+            instance(3, syntax=IMPLICIT),
+            instance(4, other),
+            instance(5),
+        ]
+        results = archive.send(sent)
+        assert [result.source for result in results] == sent
+        assert all(result.ok and result.status == 0 for result in results)
+        (link,) = net.links
+        contexts = link.near.protocol.user.contexts.values()
+        assert [(context.abstract_syntax, context.transfer_syntax) for context in contexts] == [
+            (CT_STORAGE, EXPLICIT),
+            (CT_STORAGE, IMPLICIT),
+            (other, EXPLICIT),
+        ]
+
+    @pytest.mark.parametrize(("kinds", "associations"), [(128, 1), (129, 2), (140, 2)])
+    def test_more_than_128(self, net: Net, archive: Archive, kinds: int, associations: int):
+        sent = [instance(n, STORAGE_SOP_CLASSES[n]) for n in range(kinds)]
+        results = archive.send([*sent, instance(999, STORAGE_SOP_CLASSES[0])])
+        assert len(results) == kinds + 1
+        assert all(result.ok for result in results)
+        assert len(net.links) == associations
+        assert all(link.near.lost for link in net.links)  # one after the other, all released
+
+
+class TestResults:
+    def test_nothing(self, net: Net, archive: Archive):
+        assert archive.send([]) == []
+        assert net.links == []
+
+    def test_files_and_folders(self, archive: Archive, net: Net, tmp_path: Path):
+        """What is no instance is skipped, and says so."""
+        (tmp_path / "b").mkdir()
+        for number, name in enumerate(("z", "b/c", "b/a")):
+            uid = (0x0003, b"UI", b"1.2.%d\0" % number)
+            (tmp_path / name).write_bytes(part10(IDENTITY[0], uid, IDENTITY[2], rest=b"data"))
+        (tmp_path / "b" / "notes.txt").write_text("no instance")
+        results = archive.send([tmp_path, tmp_path / "missing"])
+        assert [(result.source, result.skipped) for result in results] == [
+            (tmp_path / "b/notes.txt", True),
+            (tmp_path / "missing", True),
+            (tmp_path / "z", False),
+            (tmp_path / "b/a", False),
+            (tmp_path / "b/c", False),
+        ]
+        assert isinstance(results[0].error, NotAnInstanceError)
+        assert not results[0].ok
+        assert [bytes(sink.data) for sink in net.scp.sinks] == [b"data"] * 3
+
+    def test_a_refused_one_does_not_keep_the_others(self, archive: Archive, net: Net):
+        def refuse_second(_: RecordingSink) -> None:
+            if len(net.scp.sinks) == 2:
+                raise StatusError(0xA900)
+
+        net.scp.on_write = refuse_second
+        results = archive.send([instance(n) for n in range(3)])
+        assert [result.ok for result in results] == [True, False, True]
+        assert isinstance(results[1].error, StatusError)
+        assert not results[1].skipped
+
+    def test_a_context_that_was_not_accepted(self, archive: Archive, net: Net):
+        archive.net.scp.contexts = {CT_STORAGE: SupportedContext(None)}
+        archive.factory = net.acceptor()
+        results = archive.send([instance(1, STORAGE_SOP_CLASSES[0]), instance(2)])
+        assert isinstance(results[0].error, ContextError)
+        assert results[1].ok
+
+    def test_rejected(self, archive: Archive, net: Net):
+        archive.factory = net.acceptor(ae_titles=["OTHER"])
+        results = archive.send([instance(n) for n in range(3)])
+        assert [type(result.error) for result in results] == [AssociationRejectedError] * 3
+
+    def test_no_connection(self, archive: Archive):
+        archive.down = True
+        results = archive.send([instance(n) for n in range(3)])
+        assert [type(result.error) for result in results] == [ConnectionLostError] * 3
+
+    def test_an_association_that_ends_in_the_middle(self, archive: Archive, net: Net):
+        """Every instance has its own result, sent or not."""
+
+        def abort(_: RecordingSink) -> None:
+            if len(net.scp.sinks) == 2:
+                net.links[0].far.protocol.user.abort()
+
+        net.scp.on_write = abort
+        results = archive.send([instance(n) for n in range(4)])
+        assert [result.ok for result in results] == [True, False, False, False]
+        assert all(isinstance(result.error, AssociationAbortedError) for result in results[1:])
+
+    def test_progress(self, archive: Archive):
+        counts: list[int] = []
+        archive.send([instance(n) for n in range(3)], progress=counts.append)
+        assert sum(counts) == 12
+
+
+class TestEnds:
+    @pytest.mark.parametrize("options", [{"called_ae_title": ""}, {"calling_ae_title": "A" * 17}])
+    def test_misuse(self, net: Net, archive: Archive, options: dict[str, Any]):
+        async def collect() -> None:
+            async for _ in send(archive, [instance(1)], reactor=net.clock, **options):
+                raise AssertionError
+
+        assert isinstance(net.outcome(Deferred.fromCoroutine(collect())).value, MisuseError)
+
+    def test_cancelling(self, net: Net, archive: Archive):
+        net.scp.on_finish = lambda sink: Deferred()
+
+        async def collect() -> None:
+            async for _ in send(archive, [instance(1)], reactor=net.clock):
+                raise AssertionError
+
+        done = net.outcome(Deferred.fromCoroutine(collect()))
+        archive.run()
+        done.deferred.cancel()
+        archive.run()
+        assert isinstance(done.value, CancelledError)
+        assert isinstance(net.links[0].far.protocol.user.ended, AssociationAbortedError)
+
+
+def test_find_files(tmp_path: Path):
+    assert list(find_files(tmp_path)) == []
+    assert list(find_files(tmp_path / "x")) == [tmp_path / "x"]
+    assert list(find_files(str(tmp_path / "x"))) == [tmp_path / "x"]
