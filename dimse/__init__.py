@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dimse.limits import Limits
     from dimse.message.status import Category, Status
     from dimse.performing import SCP, Operation, Peer, Sink
-    from dimse.requestor import RequestorFactory, associate
+    from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.services.instance import Instance
     from dimse.services.sending import SendResult, send
     from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP, store
@@ -55,7 +55,7 @@ _HOMES = {
     "dimse.limits": ("Limits",),
     "dimse.message.status": ("Category", "Status"),
     "dimse.performing": ("SCP", "Operation", "Peer", "Sink"),
-    "dimse.requestor": ("RequestorFactory", "associate"),
+    "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
     "dimse.services.instance": ("Instance",),
     "dimse.services.sending": ("SendResult", "send"),
     "dimse.services.storage": ("InstanceStore", "ReceivedInstance", "StorageSCP", "store"),
@@ -68,6 +68,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "SCP",
     "AcceptedContext",
     "AcceptorFactory",
+    "Associating",
     "Association",
     "AssociationAbortedError",
     "AssociationError",

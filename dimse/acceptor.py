@@ -25,8 +25,8 @@ from dimse.errors import (
     RejectSource,
 )
 from dimse.limits import Limits
-from dimse.performing import SCP, Peer
-from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate, settle
+from dimse.performing import SCP, Peer, escaped
+from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
 
@@ -74,27 +74,25 @@ class AcceptorFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
         """The acceptor's side of a connection; None closes it at once."""
-        host = getattr(addr, "host", "")
-        if (
-            self._waiting.total() >= self.limits.connections
-            or self._waiting[host] >= self.limits.connections_per_address
+        host = _host(addr)
+        if self._waiting.total() >= self.limits.connections or (
+            host and self._waiting[host] >= self.limits.connections_per_address
         ):
             self.log.warn("{host}: too many connections without association", host=host)
             return None
-        connection = _Connection(self, addr, host)
+        connection = _Connection(self, host)
         self._waiting[host] += 1
         self._connections.add(connection)
         connection.protocol.factory = self
-        connection.protocol.closed.addCallback(lambda _: self._closed(connection))
+        connection.protocol.when_closed().addCallback(lambda _: self._closed(connection))
         return connection.protocol
 
     def refusal(self, host: str) -> AssociateRJ | None:
         """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
         if self._drained is not None:
             reason = _TEMPORARY_CONGESTION
-        elif (
-            self._associated.total() >= self.limits.associations
-            or self._associated[host] >= self.limits.associations_per_address
+        elif self._associated.total() >= self.limits.associations or (
+            host and self._associated[host] >= self.limits.associations_per_address
         ):
             reason = _LOCAL_LIMIT_EXCEEDED
         else:
@@ -103,25 +101,36 @@ class AcceptorFactory(ServerFactory):
             RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, reason
         )
 
-    def established(self, host: str) -> None:
-        """A connection from `host` became an association."""
-        _leave(self._waiting, host)
+    def established(self, waited_as: str, host: str) -> None:
+        """A connection that was counted for one host became an association of `host`.
+
+        They differ behind a proxy that says for whom it speaks.
+        """
+        _leave(self._waiting, waited_as)
         self._associated[host] += 1
 
     def drain(self, grace: float) -> Deferred[None]:
         """Take no more associations, and let the open ones end.
 
-        Those that are left after `grace` seconds are aborted. Fires when all are gone.
+        Those that are left after `grace` seconds are aborted; another call can set a new time.
+        Fires when all are gone.
         """
         if self._drained is None:
             self._drained = Deferred()
+            self.log.info("stopping: {count} connections are open", count=len(self._connections))
+        if not self._drained.called:
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._deadline = self.clock.callLater(grace, self._abort_all)
+            for connection in list(self._connections):
+                connection.end_unless_associated()
             self._fire_when_empty()
         waiter: Deferred[None] = Deferred()
         self._drained.addCallback(lambda _: waiter.callback(None))
         return waiter
 
     def _abort_all(self) -> None:
+        self._deadline = None
         for connection in list(self._connections):
             connection.abort()
 
@@ -133,7 +142,7 @@ class AcceptorFactory(ServerFactory):
 
     def _fire_when_empty(self) -> None:
         if self._drained is not None and not self._connections and not self._drained.called:
-            if self._deadline is not None and self._deadline.active():
+            if self._deadline is not None:
                 self._deadline.cancel()
             self._drained.callback(None)
 
@@ -145,54 +154,81 @@ class AcceptorFactory(ServerFactory):
 class _Connection:
     """One connection of the acceptor: it decides about the request and logs what becomes of it."""
 
-    def __init__(self, factory: AcceptorFactory, address: IAddress | None, host: str) -> None:
+    def __init__(self, factory: AcceptorFactory, host: str) -> None:
         self.host = host
         self.association: Association | None = None
         self.protocol = UpperLayerProtocol(self, factory.limits, factory.clock)
         self._factory = factory
-        self._address = address
 
     def abort(self) -> None:
         """End it, whatever state it is in."""
         if self.association is not None:
-            self.association.abort()
+            self.association.abort("the server stops")
         self.protocol.close_transport()
+
+    def end_unless_associated(self) -> None:
+        """Let it not wait for a request that would be refused."""
+        if self.association is None:
+            self.protocol.close_transport()
 
     # Establisher
 
     def associate_indication(self, request: AssociateRQ) -> None:
         """Accept or reject at once."""
         factory = self._factory
-        peer = Peer.at(request.calling_ae_title, self._address)
-        answer = factory.refusal(self.host) or negotiate(request, factory.policy)
+        address = self.protocol.transport.getPeer()
+        peer = Peer.at(request.calling_ae_title, address)
+        answer = self._answer(request, _host(address))
         if isinstance(answer, AssociateRJ):
-            error = AssociationRejectedError(answer.result, answer.source, answer.reason)
-            factory.log.info("{peer}: {error}", peer=peer, error=error)
+            factory.log.warn(
+                "{peer} called {called}: {error}{why}",
+                peer=peer,
+                called=escaped(request.called_ae_title),
+                error=AssociationRejectedError(answer.result, answer.source, answer.reason),
+                why=f": {answer.why}" if answer.why else "",
+            )
             self.protocol.reject(answer)
             return
-        user = request.user_information
-        assert user is not None  # else it was rejected
         self.association = Association(
             self.protocol,
-            settle(request, answer, requestor=False),
-            peer=peer,
-            ae_title=request.called_ae_title,
+            request,
+            answer,
             is_requestor=False,
-            peer_maximum_length=user.maximum_length or 0,
+            address=address,
             limits=factory.limits,
             clock=factory.clock,
             scps=factory.scps,
         )
         self.protocol.user = self.association
-        factory.established(self.host)
-        factory.log.info(
-            "{peer}: association established, {accepted} of {proposed} contexts accepted",
-            peer=peer,
-            accepted=len(self.association.contexts),
-            proposed=len(request.contexts),
-        )
+        factory.established(self.host, _host(address))
+        self.host = _host(address)
+        self._say_established(request, self.association)
         self.association.when_ended().addCallback(self._ended, peer)
         self.protocol.accept(answer)
+
+    def _say_established(self, request: AssociateRQ, association: Association) -> None:
+        log = self._factory.log
+        log.info(
+            "{peer} called {called}: association established, "
+            "{accepted} of {proposed} contexts accepted",
+            peer=association.peer,
+            called=escaped(request.called_ae_title),
+            accepted=len(association.contexts),
+            proposed=len(request.contexts),
+        )
+        for refused in association.refused:
+            log.info("{peer}: refused {refused}", peer=association.peer, refused=escaped(refused))
+
+    def _answer(self, request: AssociateRQ, host: str) -> AssociateAC | AssociateRJ:
+        try:
+            return self._factory.refusal(host) or negotiate(request, self._factory.policy)
+        except Exception:  # noqa: BLE001  an SCP is asked for what it supports
+            self._factory.log.failure("an SCP failed in the negotiation")
+            return AssociateRJ(
+                RejectResult.TRANSIENT,
+                RejectSource.SERVICE_PROVIDER_PRESENTATION,
+                _TEMPORARY_CONGESTION,
+            )
 
     def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
         """Never called: an acceptor gets no confirmation (PS3.8 Table 9-10, Sta5)."""
@@ -216,6 +252,7 @@ class Listener:
     def __init__(self, port: IListeningPort, factory: AcceptorFactory) -> None:
         self._port = port
         self._factory = factory
+        self._stopped = False
 
     @property
     def address(self) -> Any:
@@ -225,11 +262,15 @@ class Listener:
     def stop(self, grace: float | None = None) -> Deferred[None]:
         """Stop listening, let associations end within `grace` seconds, abort the others.
 
-        `grace` is `Limits.grace` unless given. Fires when nothing is open any more.
+        `grace` is `Limits.grace` unless given; calling again can shorten it. Fires when nothing
+        is open any more.
         """
-        grace = self._factory.limits.grace if grace is None else grace
-        stopped = maybeDeferred(self._port.stopListening)
-        return stopped.addCallback(lambda _: self._factory.drain(grace))
+        seconds = self._factory.limits.grace if grace is None else grace
+        if not self._stopped:
+            self._stopped = True
+            stopped = maybeDeferred(self._port.stopListening)
+            return stopped.addCallback(lambda _: self._factory.drain(seconds))
+        return self._factory.drain(seconds)
 
 
 def listen(
@@ -246,7 +287,8 @@ def listen(
     `tcp:11112:interface=127.0.0.1`. `scps` say what is supported and perform it. `ae_titles` are
     the called AE titles to answer to, any if there is none.
 
-    Fires with the `Listener`; fails with what Twisted's `listen` fails with.
+    Fires with the `Listener`; fails with what the `listen` of the endpoint fails with. Raises
+    `MisuseError` for a wrong AE title and `ValueError` for a wrong endpoint string.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
@@ -263,6 +305,11 @@ def _composed(scps: Iterable[SCP]) -> dict[str, SupportedContext]:
         for abstract_syntax, supported in scp.contexts.items():
             contexts.setdefault(abstract_syntax, supported)
     return contexts
+
+
+def _host(address: object) -> str:
+    """The host that limits count; a UNIX socket has none, and only the totals bound it."""
+    return getattr(address, "host", None) or ""
 
 
 def _leave(counter: Counter[str], host: str) -> None:

@@ -22,10 +22,11 @@ from dimse.invoking import Invoker
 from dimse.limits import Limits
 from dimse.message import command
 from dimse.message.messages import RESPONSE_BIT, Request, Response
-from dimse.performing import SCP, Peer, Performer
+from dimse.performer import Performer
+from dimse.performing import SCP, Peer
 from dimse.sending import Outbox, Source
-from dimse.ul.negotiation import AcceptedContext
-from dimse.ul.pdu import PDataTF
+from dimse.ul.negotiation import AcceptedContext, refusals, settle
+from dimse.ul.pdu import AssociateAC, AssociateRQ, PDataTF
 from dimse.ul.pdv import MessageReader, fragment_length
 from dimse.ul.protocol import UpperLayerProtocol
 from dimse.ul.table import Sta
@@ -36,7 +37,8 @@ _WINDOW = 1  # operations outstanding in each direction, as negotiated (PS3.7 D.
 class Association:
     """An established association; it exists from its establishment (Sta6) to its end.
 
-    `contexts` are the accepted presentation contexts by id, `peer` is the other side, `ae_title`
+    `contexts` are the accepted presentation contexts by id, `refused` says of each other one what
+    was proposed and why it was not accepted. `peer` is the other side, `ae_title`
     our own AE title, `is_requestor` our side. `ended` is None until the association is over and
     then says why. As an async context manager it releases, or aborts when its body raises.
     """
@@ -44,29 +46,35 @@ class Association:
     def __init__(
         self,
         protocol: UpperLayerProtocol,
-        contexts: dict[int, AcceptedContext],
+        request: AssociateRQ,
+        answer: AssociateAC,
         *,
-        peer: Peer,
-        ae_title: str,
         is_requestor: bool,
-        peer_maximum_length: int,
+        address: object,
         limits: Limits,
         clock: IReactorTime,
         scps: Iterable[SCP] = (),
     ) -> None:
-        self.contexts = contexts
-        self.peer = peer
-        self.ae_title = ae_title
+        """Of what both sides said; raises `ProtocolError` when that makes no association."""
+        self.contexts = settle(request, answer, requestor=is_requestor)
+        self.refused = tuple(refusals(request, answer))
+        titles = (request.calling_ae_title, request.called_ae_title)
+        self.ae_title, theirs = titles if is_requestor else reversed(titles)
+        self.peer = Peer.at(theirs, address)
         self.is_requestor = is_requestor
         self.ended: AssociationError | None = None
         self._protocol = protocol
-        length = min(peer_maximum_length or limits.send_length, limits.send_length)
+        user = (answer if is_requestor else request).user_information
+        longest = (user and user.maximum_length) or limits.send_length
         self._outbox = Outbox(
-            self._write, lambda: protocol.sending_paused, self._broken, fragment_length(length)
+            self._write,
+            lambda: protocol.sending_paused,
+            self._broken,
+            fragment_length(min(longest, limits.send_length)),
         )
         self._reader = MessageReader(
             self,
-            contexts,
+            self.contexts,
             command_length=limits.command_length,
             data_length=limits.instance_length,
             empty_fragments=limits.empty_fragments,
@@ -75,23 +83,14 @@ class Association:
             self._outbox,
             clock,
             self._give_up,
-            self._proceed,
+            self.proceed,
             response_time=limits.response,
             window=_WINDOW,
         )
-        self._performer = Performer(
-            contexts,
-            scps,
-            self._outbox,
-            self._reader,
-            self._set_paused,
-            self._proceed,
-            peer=peer,
-            ae_title=ae_title,
-            window=_WINDOW,
-        )
+        self._performer = Performer(self, self._outbox, self._reader, scps, window=_WINDOW)
         self._paused_by: set[object] = set()
-        self._release: Deferred[None] | None = None
+        self._releasing = False
+        self._release_waiters: list[Deferred[None]] = []
         self._release_asked = False
         self._end_waiters: list[Deferred[AssociationError]] = []
 
@@ -115,7 +114,11 @@ class Association:
                 f"{self.peer} accepted {abstract_syntax} with {', '.join(others)} "
                 f"but not with {transfer_syntax} (PS3.8 9.3.3.2)"
             )
-        raise ContextError(f"{self.peer} accepted no context for {abstract_syntax} (PS3.8 9.3.3.2)")
+        reasons = "; ".join(text for text in self.refused if f" {abstract_syntax} " in text)
+        raise ContextError(
+            f"{self.peer} accepted no context for {abstract_syntax} (PS3.8 9.3.3.2)"
+            + (f": {reasons}" if reasons else "")
+        )
 
     def next_message_id(self) -> int:
         """A Message ID for the next request."""
@@ -131,7 +134,7 @@ class Association:
         """
         if self.ended is not None:
             return fail(self.ended)
-        if self._release is not None:
+        if self._releasing:
             return fail(MisuseError("a request after the release of the association (PS3.7 A.5)"))
         return self._invoker.invoke(context.context_id, request, source)
 
@@ -145,16 +148,15 @@ class Association:
             return succeed(None) if isinstance(self.ended, ReleasedError) else fail(self.ended)
         if not self.is_requestor:
             return fail(MisuseError("only the association-requestor releases (PS3.7 A.5)"))
-        if self._release is not None:
-            return fail(MisuseError("the association is being released"))
-        self._release = Deferred(lambda _: self.abort())
-        waiting = self._release
-        self._proceed()
-        return waiting
+        self._releasing = True
+        waiter: Deferred[None] = Deferred(lambda _: self._release_cancelled(waiter))
+        self._release_waiters.append(waiter)
+        self.proceed()
+        return waiter
 
-    def abort(self) -> None:
+    def abort(self, why: str = "abort() was called") -> None:
         """End the association at once with an A-ABORT; what is outstanding fails (PS3.7 A.6)."""
-        self._give_up(_aborted("abort() was called"))
+        self._give_up(_aborted(why))
 
     def when_ended(self) -> "Deferred[AssociationError]":
         """Fires with the reason when the association is over; `ReleasedError` is the good one."""
@@ -163,6 +165,10 @@ class Association:
         waiter: Deferred[AssociationError] = Deferred()
         self._end_waiters.append(waiter)
         return waiter
+
+    def when_closed(self) -> "Deferred[None]":
+        """Fires when the transport connection is gone too, a moment after the association."""
+        return self._protocol.when_closed()
 
     async def __aenter__(self) -> Self:
         return self
@@ -197,14 +203,14 @@ class Association:
     def sending_resumed(self) -> None:
         """The transport has room again."""
         self._outbox.pump()
-        self._proceed()
+        self.proceed()
 
     def release_indication(self) -> None:
         """The peer wants to release: it gets our answer once its requests have theirs."""
         if self.receiving:
             raise ProtocolError("A-RELEASE-RQ inside a message", AbortReason.UNEXPECTED_PDU)
         self._release_asked = True
-        self._proceed()
+        self.proceed()
 
     def release_confirmation(self) -> None:
         """The peer has confirmed our release."""
@@ -237,13 +243,10 @@ class Association:
         """The data set is complete."""
         self._performer.finish()
 
-    # Inside
+    # Host: what the performer asks for
 
-    def _write(self, data: bytes) -> None:
-        if self._protocol.can_send_data:  # else we asked for release, and nothing may follow
-            self._protocol.send_data(data)
-
-    def _set_paused(self, by: object, paused: bool) -> None:
+    def set_paused(self, by: object, paused: bool) -> None:
+        """Stop reading, or go on when nobody else wants it stopped."""
         if self.ended is not None:
             return
         if paused:
@@ -254,7 +257,7 @@ class Association:
             if not self._paused_by:
                 self._protocol.resume_reading()
 
-    def _proceed(self) -> None:
+    def proceed(self) -> None:
         """Something ended: do what had to wait for it."""
         if self.ended is not None:
             return
@@ -265,8 +268,14 @@ class Association:
             return
         if self._release_asked and not self._performer.busy:
             self._answer_release()
-        elif self._release is not None and not self.busy and self._protocol.state is Sta.Sta6:
+        elif self._releasing and not self.busy and self._protocol.state is Sta.Sta6:
             self._protocol.release()
+
+    # Inside
+
+    def _write(self, data: bytes) -> None:
+        if self._protocol.can_send_data:  # else we asked for release, and nothing may follow
+            self._protocol.send_data(data)
 
     def _answer_release(self) -> None:
         self._release_asked = False
@@ -274,6 +283,10 @@ class Association:
         self._protocol.release_response()
         if not collision:  # else the peer still has to confirm ours (AR-9)
             self._end(ReleasedError("the peer released the association"))
+
+    def _release_cancelled(self, waiter: "Deferred[None]") -> None:
+        self._release_waiters.remove(waiter)  # it fails with CancelledError, not with our abort
+        self.abort("its release was cancelled")
 
     def _broken(self, error: DimseError) -> None:
         self._give_up(_aborted(str(error)))
@@ -293,8 +306,8 @@ class Association:
         self._paused_by.clear()
         self._protocol.resume_reading()  # else its close would not be seen
         self._invoker.end(reason)
-        release, self._release = self._release, None
-        if release is not None:
+        while self._release_waiters:  # a callback of one may cancel another
+            release = self._release_waiters.pop(0)
             if isinstance(reason, ReleasedError):
                 release.callback(None)
             else:

@@ -13,7 +13,8 @@
         |-- ReleasedError               the association was released
         `-- TimedOutError               a time-out of `dimse.limits.Limits` ran out       -> A-ABORT
 
-Any other exception that leaves dimse is a bug of dimse. No message holds patient data.
+Any other exception that leaves dimse is a bug of dimse. No message of ours holds patient data;
+a `StatusError` repeats the Error Comment of the peer.
 """
 
 from enum import IntEnum
@@ -104,10 +105,13 @@ class StatusError(DimseError):
     """A DIMSE operation failed with `status` (PS3.7 Annex C).
 
     Raised to the SCU for a response of the category Failure; raised by what performs an
-    operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902).
+    operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902) and
+    the tags `offending` as Offending Element (0000,0901).
     """
 
     def __init__(self, status: int, comment: str = "", offending: tuple[int, ...] = ()) -> None:
+        if not 0 <= status <= 0xFFFF:
+            raise ValueError(f"{status:#x} is no status (PS3.7 E.1)")
         text = f"status 0x{status:04X}"
         super().__init__(f"{text}: {comment}" if comment else text)
         self.status = status

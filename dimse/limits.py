@@ -5,6 +5,7 @@ their options from the fields of this class, so a limit is written down here and
 """
 
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any
 
 from dimse.errors import MisuseError
@@ -14,8 +15,12 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-def _limit(default: float, unit: str, doc: str, least: float = 1) -> Any:
-    return field(default=default, metadata={"unit": unit, "doc": doc, "least": least})
+_RANGE = ("least", "most")
+
+
+def _limit(default: float, unit: str, doc: str, least: float = 1, most: float = inf) -> Any:
+    metadata = {"unit": unit, "doc": doc, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +45,9 @@ class Limits:
         "bytes",
         "of a P-DATA-TF PDU that we receive",
         4 * KIB,
+        GIB,
     )
-    send_length: int = _limit(128 * KIB, "bytes", "of a P-DATA-TF PDU that we send", 4 * KIB)
+    send_length: int = _limit(128 * KIB, "bytes", "of a P-DATA-TF PDU that we send", 4 * KIB, GIB)
     associate_length: int = _limit(
         # 128 contexts with 64 transfer syntaxes of 64 characters are 0.6 MiB.
         MIB,
@@ -75,6 +81,6 @@ class Limits:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value, least = getattr(self, each.name), each.metadata["least"]
-            if not value >= least:  # so that NaN is refused too
-                raise MisuseError(f"limit {each.name} is {value}, the least is {least}")
+            value, least, most = getattr(self, each.name), *map(each.metadata.get, _RANGE)
+            if not least <= value <= most or value == inf:  # NaN is not in it either
+                raise MisuseError(f"limit {each.name} is {value}, not from {least} to {most}")

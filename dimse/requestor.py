@@ -7,8 +7,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress, IConnector, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
 
 from dimse.association import Association
 from dimse.errors import (
@@ -19,8 +20,8 @@ from dimse.errors import (
     TimedOutError,
 )
 from dimse.limits import Limits
-from dimse.performing import SCP, Peer
-from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose, settle
+from dimse.performing import SCP
+from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
 
@@ -55,14 +56,18 @@ class RequestorFactory(ClientFactory):
         self._clock = clock
         self._scps = scps
         self._protocol: UpperLayerProtocol | None = None
-        self._peer: Peer | None = None
+        self._address: IAddress | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol:
         """The requestor's side of the connection."""
-        self._peer = Peer.at(self._request.called_ae_title, addr)
+        self._address = addr
         self._protocol = UpperLayerProtocol(self, self._limits, self._clock, self._request)
         self._protocol.factory = self
         return self._protocol
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """There is no connection; an endpoint says so itself."""
+        self.abort_indication(ConnectionLostError(f"no connection: {reason.getErrorMessage()}"))
 
     # Establisher
 
@@ -77,22 +82,21 @@ class RequestorFactory(ClientFactory):
             )
             return
         assert self._protocol is not None
-        assert self._peer is not None
-        user = answer.user_information
+        if self.established.called:  # cancelled, by somebody whose endpoint went on
+            self._protocol.abort()
+            return
         association = Association(
             self._protocol,
-            settle(self._request, answer, requestor=True),
-            peer=self._peer,
-            ae_title=self._request.calling_ae_title,
+            self._request,
+            answer,
             is_requestor=True,
-            peer_maximum_length=(user and user.maximum_length) or 0,
+            address=self._address,
             limits=self._limits,
             clock=self._clock,
             scps=self._scps,
         )
         self._protocol.user = association
-        if not self.established.called:
-            self.established.callback(association)
+        self.established.callback(association)
 
     def abort_indication(self, error: AssociationError) -> None:
         """There is no association."""
@@ -176,12 +180,21 @@ async def _establish(
     connecting = endpoint.connect(factory)
     connecting.addTimeout(limits.connect, clock, onTimeoutCancel=_connect_timed_out)
     try:
-        await connecting
+        await _connected(connecting, factory)
     except ConnectingCancelledError as error:
         raise CancelledError from error
     except (ConnectError, DNSLookupError, OSError, ValueError) as error:  # no host name: ValueError
         raise ConnectionLostError(f"no connection to {peer}: {error}") from error
     return await factory.established
+
+
+async def _connected(connecting: Deferred[Any], factory: RequestorFactory) -> None:
+    """Wait for the connection; one that comes after all, later, has nobody to serve."""
+    try:
+        await connecting
+    except BaseException:
+        factory.established.addErrback(lambda _: None).cancel()
+        raise
 
 
 def _connect_timed_out(_: object, seconds: float) -> None:

@@ -41,7 +41,7 @@ class Digests:
 
     def begin(self, instance: dimse.ReceivedInstance, operation: dimse.Operation) -> Digest:
         """A sink that cannot keep up calls `operation.pauseProducing` until it can again."""
-        if not instance.source_ae_title.isascii():
+        if not instance.sending_ae_title.isascii():
             raise dimse.StatusError(0x0124, "this AE title is none of ours")
         return Digest(instance)
 

@@ -4,6 +4,7 @@ python examples/store_scu.py HOST PORT PATH...
 """
 
 import sys
+from contextlib import aclosing
 from typing import Any
 
 from twisted.internet.task import react
@@ -14,15 +15,17 @@ import dimse
 async def main(reactor: Any, host: str, port: str, *paths: str) -> None:
     """Send everything; exit with 1 if anything was not stored."""
     complete = True
-    async for result in dimse.send(
+    results = dimse.send(
         f"{host}:{port}",
         paths,
         called_ae_title="REMOTE_SCP",
         calling_ae_title="MY_SCU",
         reactor=reactor,
-    ):
-        print(result.source, result.error or result.status)
-        complete = complete and (result.ok or result.skipped)
+    )
+    async with aclosing(results):  # an exception in the loop then aborts the association at once
+        async for result in results:
+            print(result.source, result.error or result.status)
+            complete = complete and (result.ok or result.skipped)
     sys.exit(0 if complete else 1)
 
 

@@ -1,12 +1,13 @@
 """The acceptor: who may come in, how many, and how it stops (PS3.8 7.1, 9.3.4)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import formatEvent
+from twisted.logger import LogLevel, formatEvent
 
 from dimse.acceptor import AcceptorFactory, listen
 from dimse.errors import MisuseError
@@ -14,8 +15,8 @@ from dimse.limits import Limits
 from dimse.services.verification import VerificationSCP
 from dimse.ul.negotiation import SupportedContext
 from dimse.ul.pdu import Abort, AssociateAC, AssociateRJ, PDataTF
-from tests.memory import Net, RawPeer
-from tests.scripted import ECHO, RELEASE_RQ, RQ, STORE, data
+from tests.memory import LIMITS, Net, RawPeer
+from tests.scripted import ECHO, RELEASE_RQ, REQUEST, RQ, STORE, data, p_data
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
 ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
@@ -151,39 +152,43 @@ class TestDrain:
 
     def test_it_waits_and_takes_no_more(self, net: Net):
         factory = net.acceptor()
-        client, waiting = associated(net, factory), net.client(factory)
+        client = associated(net, factory)
         drained = net.outcome(factory.drain(30))
-        waiting.send(RQ)
-        assert waiting.news == [CONGESTION]
+        assert rejected(net, factory) == CONGESTION
         client.send(STORE, data(b"ab"))
         assert isinstance(client.news[0], PDataTF)
-        waiting.link.near.loseConnection()
-        waiting.link.run()
+        net.links[-1].near.loseConnection()
+        net.links[-1].run()
         assert drained.firings == []
         leave(client)
         assert drained.value is None
         assert net.clock.getDelayedCalls() == []
 
+    def test_what_is_no_association_does_not_hold_it_up(self, net: Net):
+        factory = net.acceptor()
+        silent = net.client(factory)
+        drained = net.outcome(factory.drain(30))
+        silent.link.run()
+        assert silent.closed
+        assert drained.value is None
+        assert net.clock.getDelayedCalls() == []
+
     def test_it_aborts_after_the_grace(self, net: Net):
-        """In whatever state they are, and though one does not read."""
+        """Though one does not read."""
         factory = net.acceptor(limits=Limits(artim=100, close=5))
-        client, silent, deaf = (
-            associated(net, factory),
-            net.client(factory),
-            associated(net, factory),
-        )
+        client, deaf = associated(net, factory), associated(net, factory)
         deaf.link.far.write(b"unread")
         deaf.link.near.deaf = True
         drained = net.outcome(factory.drain(30))
         net.clock.advance(29.9)
         for link in net.links:
             link.run()
-        assert not silent.closed
+        assert client.news == []
         net.clock.advance(0.1)
         for link in net.links:
             link.run()
         assert client.news == [Abort(0, 0)]
-        assert silent.closed
+        assert "the server stops" in str(client.subject.user.ended)
         assert drained.firings == []
         deaf.link.advance(5)
         assert drained.value is None
@@ -193,6 +198,14 @@ class TestDrain:
         client = associated(net, factory)
         drained = [net.outcome(factory.drain(30)) for _ in range(2)]
         leave(client)
+        assert [each.value for each in drained] == [None, None]
+
+    def test_the_second_can_shorten_it(self, net: Net):
+        factory = net.acceptor()
+        client = associated(net, factory)
+        drained = [net.outcome(factory.drain(grace)) for grace in (30, 1)]
+        client.link.advance(1)
+        assert client.news == [Abort(0, 0)]
         assert [each.value for each in drained] == [None, None]
 
 
@@ -217,7 +230,7 @@ class TestListen:
         )
         listener = net.outcome(listening).value
         factory = reactor.tcpServers[0][1]
-        client = net.client(factory)
+        client = associated(net, factory)
         stopped = net.outcome(listener.stop())
         reactor.advance(8.9)
         client.link.run()
@@ -225,6 +238,20 @@ class TestListen:
         reactor.advance(0.1)
         client.link.run()
         assert stopped.value is None
+        assert reactor.getDelayedCalls() == []
+
+    def test_stop_twice(self, net: Net, reactor: Any):
+        """As whoever is in a hurry does, though the port takes its time to close."""
+        listener = net.outcome(listen("tcp:11112", [net.scp], reactor=reactor)).value
+        closing: Deferred[None] = Deferred()
+        ports = [closing]
+        listener._port.stopListening = ports.pop
+        client = associated(net, reactor.tcpServers[0][1])
+        stopped = [net.outcome(listener.stop(grace)) for grace in (60, 1)]
+        reactor.advance(1)
+        client.link.run()
+        closing.callback(None)
+        assert [each.value for each in stopped] == [None, None]
         assert reactor.getDelayedCalls() == []
 
     def test_stop_at_once(self, net: Net, reactor: Any):
@@ -240,12 +267,84 @@ class TestListen:
 def test_the_log_names_the_peer_and_not_its_control_characters(net: Net):
     """One line when it comes and one when it goes, with what was transferred."""
     client = net.client()
+    client.send(replace(REQUEST, calling_ae_title="MOD\tALITY").encode())
+    leave(associated(net, net.acceptor()))
+    rejection, established, end = map(formatEvent, net.events)
+    assert rejection.startswith("MOD\\tALITY@10.0.0.1:4242 called ARCHIVE: association rejected")
+    assert rejection.endswith(": 'MOD\\tALITY' is none (PS3.5 6.2)")
+    assert net.events[0]["log_level"] is LogLevel.warn
+    assert established == (
+        "MODALITY@10.0.0.1:4242 called ARCHIVE: association established, 2 of 2 contexts accepted"
+    )
+    assert "released the association" in end
+    assert "bytes received" in end
+
+
+def test_the_log_lists_refused_contexts(net: Net):
+    net.client(net.acceptor([VerificationSCP()])).send(RQ)
+    assert formatEvent(net.events[1]) == (
+        f"MODALITY@10.0.0.1:4242: refused context 3, {CT_STORAGE} in {EXPLICIT}: "
+        "result 3, abstract syntax not supported"
+    )
+
+
+@pytest.mark.parametrize("knock", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01", b""])
+def test_the_log_says_once_why_there_is_no_association(net: Net, knock: bytes):
+    """Not DICOM at all, or nothing until ARTIM expires."""
+    client = net.client()
+    client.send(knock)
+    client.link.advance(LIMITS.artim)
+    (line,) = map(formatEvent, net.events)
+    assert line.startswith("10.0.0.1:4242: no association: ")
+    assert {b"G": "HTTP?", b"\x16": "TLS on a plain port?", b"": "artim"}[knock[:1]] in line
+
+
+def test_the_log_says_once_why_there_is_one_no_longer(net: Net):
+    client = associated(net, net.acceptor())
+    net.events.clear()
+    client.send(p_data((5, 3, b"ab")))  # a context of nobody
+    (line,) = map(formatEvent, net.events)
+    assert "association aborted by us" in line
+
+
+def test_a_rejected_peer_cannot_flood_the_log(net: Net):
+    client = net.client(net.acceptor(ae_titles=["OTHER"]))
     client.send(RQ)
-    leave(client)
-    lines = [formatEvent(event) for event in net.events]
-    assert lines[0].startswith("MODALITY@10.0.0.1:4242: association established, 2 of 2 contexts")
-    assert "released the association" in lines[1]
-    assert "bytes received" in lines[1]
+    client.send(*[p_data((1, 0, b""))[:10] + bytes(2), RQ[:6] + bytes(len(RQ) - 6)] * 100)
+    assert len(net.events) == 1
+
+
+def test_an_scp_that_fails_in_the_negotiation(net: Net):
+    """The peer may come again (PS3.8 9.3.4), and the log has the traceback."""
+
+    class Crashing(VerificationSCP):
+        def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
+            raise ZeroDivisionError
+
+    assert rejected(net, net.acceptor([Crashing()])) == CONGESTION
+    (failure,) = net.failures
+    assert failure.check(ZeroDivisionError)
+    net.failures.clear()
+
+
+def test_behind_a_proxy_each_client_has_its_own_limit(net: Net):
+    """HAProxy says for whom it speaks in a preamble, after the connection was made."""
+    reactor: Any = MemoryReactorClock()
+    limits = Limits(associations_per_address=1)
+    net.outcome(listen("haproxy:tcp:11112", [net.scp], reactor=reactor, limits=limits))
+    wrapped = reactor.tcpServers[0][1]
+    answers = []
+    for host in ("10.0.0.1", "10.0.0.2", "10.0.0.1"):
+        client = net.raw(wrapped.buildProtocol(IPv4Address("TCP", "192.0.2.1", 80)), "192.0.2.1")
+        client.send(f"PROXY TCP4 {host} 192.0.2.9 4242 11112\r\n".encode(), RQ)
+        answers += client.news
+    assert [type(answer) for answer in answers] == [AssociateAC, AssociateAC, AssociateRJ]
+    assert answers[2] == LIMIT
+    assert formatEvent(net.events[-1]).startswith("MODALITY@10.0.0.1:4242 called ARCHIVE: ")
+    for link in net.links:
+        link.cut()
+    factory = wrapped.wrappedFactory
+    assert (factory._waiting, factory._associated) == ({}, {})
 
 
 def test_waiting_requests_are_dropped_when_a_peer_leaves(net: Net):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionLost
 
 from dimse.association import Association
 from dimse.errors import (
@@ -101,6 +102,19 @@ class TestContexts:
             f"ARCHIVE@10.0.0.2:104 accepted no context for {MR_STORAGE} (PS3.8 9.3.3.2)"
         )
 
+    def test_refused(self, net: Net):
+        """Each proposal that was not accepted, and the reason in the error of who wants it."""
+        contexts = [VERIFICATION, (MR_STORAGE, (EXPLICIT, IMPLICIT))]
+        requestor, acceptor, _ = net.pair(contexts=contexts)
+        reason = (
+            f"context 3, {MR_STORAGE} in {EXPLICIT}, {IMPLICIT}: "
+            "result 3, abstract syntax not supported"
+        )
+        assert requestor.refused == acceptor.refused == (reason,)
+        with pytest.raises(ContextError) as caught:
+            requestor.context_for(MR_STORAGE)
+        assert str(caught.value).endswith(f": {reason}")
+
     def test_another_transfer_syntax(self, pair: Pair):
         with pytest.raises(ContextError) as caught:
             pair[0].context_for(CT_STORAGE, IMPLICIT)
@@ -143,15 +157,25 @@ class TestRelease:
 
     def test_nothing_is_asked_after_it(self, net: Net, pair: Pair):
         released = net.outcome(pair[0].release())
-        for late in (echo(pair[0]), pair[0].release()):
-            assert isinstance(net.outcome(late).value, MisuseError)
+        assert isinstance(net.outcome(echo(pair[0])).value, MisuseError)
         pair[2].run()
         assert released.value is None
 
-    def test_twice_is_fine_once_it_is_done(self, net: Net, pair: Pair):
-        net.outcome(pair[0].release())
+    def test_twice_waits_for_the_same(self, net: Net, pair: Pair):
+        released = [net.outcome(pair[0].release()) for _ in range(2)]
+        assert [each.firings for each in released] == [[], []]
         pair[2].run()
+        assert [each.value for each in released] == [None, None]
         assert net.outcome(pair[0].release()).value is None
+
+    def test_one_cancels_another(self, net: Net, pair: Pair):
+        first, second = (pair[0].release() for _ in range(2))
+        first.addCallback(lambda _: second.cancel())
+        outcomes = [net.outcome(first), net.outcome(second)]
+        pair[2].run()
+        assert outcomes[0].value is None
+        assert isinstance(outcomes[1].value, CancelledError)
+        assert isinstance(pair[0].ended, ReleasedError)
 
     def test_only_the_requestor_may(self, net: Net, pair: Pair):
         assert isinstance(net.outcome(pair[1].release()).value, MisuseError)
@@ -161,11 +185,13 @@ class TestRelease:
         assert net.outcome(pair[0].release()).value is pair[0].ended
 
     def test_cancelling_it_aborts(self, net: Net, pair: Pair):
-        released = net.outcome(pair[0].release())
+        released, other = (net.outcome(pair[0].release()) for _ in range(2))
         released.deferred.cancel()
         pair[2].run()
-        assert isinstance(released.value, AssociationAbortedError | CancelledError)
+        assert isinstance(released.value, CancelledError)
+        assert other.value is pair[0].ended
         assert isinstance(pair[0].ended, AssociationAbortedError)
+        assert "its release was cancelled" in str(pair[0].ended)
 
     @pytest.mark.parametrize("ending", ["abort", "cut"])
     def test_it_fails_if_the_association_ends_otherwise(self, net: Net, pair: Pair, ending: str):
@@ -255,6 +281,25 @@ class TestReleaseOfThePeer:
 
 
 class TestAbort:
+    def test_it_says_why(self, net: Net, pair: Pair):
+        pair[0].abort("the disk is full")
+        assert str(pair[0].ended).endswith(": the disk is full")
+
+    def test_when_closed_is_after_the_end(self, net: Net, pair: Pair):
+        closed = net.outcome(pair[0].when_closed())
+        pair[0].abort()
+        assert pair[0].ended is not None
+        assert closed.firings == []
+        pair[2].run()
+        assert closed.value is None
+
+    def test_a_lost_connection_names_its_cause(self, net: Net, pair: Pair):
+        pair[2].cut()
+        both_ended(pair, ConnectionLostError)
+        assert pair[0].ended is not None
+        assert isinstance(pair[0].ended.__cause__, ConnectionLost)
+        assert str(ConnectionLost()) in str(pair[0].ended)
+
     @pytest.mark.parametrize("side", [0, 1])
     def test_both_sides_know(self, net: Net, pair: Pair, side: int):
         outstanding = net.outcome(echo(pair[0]))

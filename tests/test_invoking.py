@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
 from twisted.internet.defer import CancelledError
 
 from dimse.errors import (
@@ -13,7 +15,8 @@ from dimse.errors import (
     StatusError,
 )
 from dimse.message import command
-from dimse.message.messages import CEchoRQ, CStoreRQ
+from dimse.message.messages import CEchoRQ, CStoreRQ, CStoreRSP
+from dimse.services.storage import store
 from dimse.services.verification import echo
 from dimse.ul.pdu import Abort, AssociateRQ, PDataTF
 from tests.memory import Net, Outcome, RawPeer
@@ -30,6 +33,8 @@ from tests.scripted import (
     store_rq,
     store_rsp,
 )
+from tests.scripted import command as command_pdu
+from tests.wire import CT_STORAGE, EXPLICIT
 
 LARGE = 10_000_000
 
@@ -314,6 +319,23 @@ class TestEcho:
         server.send(echo_rsp(1, 0x0122))
         assert isinstance(echoed.value, StatusError)
         assert echoed.value.status == 0x0122
+
+    def test_offending_elements(self, net: Net, server: RawPeer):
+        dataset = Dataset()
+        dataset.SOPClassUID, dataset.SOPInstanceUID = CT_STORAGE, "1.2.3"
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = UID(EXPLICIT)
+        stored = net.outcome(store(association(server), dataset))
+        server.link.run()
+        response = CStoreRSP(
+            message_id_being_responded_to=1,
+            status=0xA900,
+            error_comment="two patients",
+            offending_element=(0x00100010, 0x00100020),
+        )
+        server.send(command_pdu(response, 3))
+        assert stored.value.comment == "two patients"
+        assert stored.value.offending == (0x00100010, 0x00100020)
 
     def test_after_release(self, net: Net, server: RawPeer):
         server.send(RELEASE_RQ)

@@ -1,7 +1,7 @@
-"""The limits: each has a default, a reason and a least value, and none can be unlimited."""
+"""The limits: each has a default, a reason and bounds, and none can be unlimited."""
 
 from dataclasses import FrozenInstanceError, fields
-from math import isfinite
+from math import inf, isfinite, nan
 
 import pytest
 
@@ -9,6 +9,7 @@ from dimse.errors import MisuseError
 from dimse.limits import GIB, KIB, MIB, Limits
 
 NAMES = [each.name for each in fields(Limits)]
+MOST = {each.name: each.metadata["most"] for each in fields(Limits)}
 LEAST = {each.name: each.metadata["least"] for each in fields(Limits)}
 
 
@@ -42,6 +43,24 @@ class TestEach:
     def test_less_is_refused(self, name: str, below: float):
         with pytest.raises(MisuseError, match=name):
             Limits(**{name: LEAST[name] - below})
+
+    @pytest.mark.parametrize("number", [inf, nan])
+    def test_what_is_no_number_is_refused(self, name: str, number: float):
+        with pytest.raises(MisuseError, match=name):
+            Limits(**{name: number})
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if isfinite(MOST[name])])
+def test_more_than_the_most_is_refused(name: str):
+    """A length must fit its field of 4 bytes, and one PDU of it into memory (PS3.8 D.1)."""
+    assert MOST[name] < 2**32
+    assert getattr(Limits(**{name: MOST[name]}), name) == MOST[name]
+    with pytest.raises(MisuseError, match=name):
+        Limits(**{name: MOST[name] + 1})
+
+
+def test_the_lengths_have_a_most():
+    assert {name for name in NAMES if isfinite(MOST[name])} >= {"maximum_length", "send_length"}
 
 
 def test_frozen():

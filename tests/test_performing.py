@@ -85,6 +85,12 @@ class TestResponses:
         (response,) = responses(client)
         assert (response.status, response.error_comment) == (0xA700, "no room")
 
+    def test_offending_elements(self, net: Net, client: RawPeer):
+        error = StatusError(0xA900, "two patients", (0x00100010, 0x00100020))
+        net.scp.on_finish = lambda sink: fail(error)
+        client.send(STORE, data(b"ab"))
+        assert elements_of(client)["OffendingElement"] == (0x00100010, 0x00100020)
+
     @pytest.mark.parametrize("junk", [None, "0", b"\0\0", -1, 0x10000, 1.5])
     def test_what_is_no_status(self, net: Net, client: RawPeer, junk: Any):
         """H-R25: a performer that returns junk has failed, and the association lives."""

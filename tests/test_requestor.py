@@ -7,6 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dimse.errors import (
@@ -149,6 +150,15 @@ class TestOutcomes:
         assert str(outcome.value).startswith("no connection to somewhere: ")
         assert outcome.value.__cause__ is failure
 
+    def test_the_factory_alone_hears_of_it_too(self, net: Net):
+        """For whoever connects it by hand."""
+        factory = net.requestor()
+        established = net.outcome(factory.established)
+        connector: Any = None
+        factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))
+        assert isinstance(established.value, ConnectionLostError)
+        assert "refused" in str(established.value)
+
 
 class TestCancel:
     def test_while_it_connects(self, net: Net, endpoint: Endpoint):
@@ -169,6 +179,22 @@ class TestCancel:
         server.send(AC)
         server.send(ABORT)
         assert server.closed
+        assert net.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("end", ["cancel", "time-out"])
+    def test_an_endpoint_that_connects_all_the_same(self, net: Net, endpoint: Endpoint, end: str):
+        """Whoever asked has gone, so nobody would ever end that association."""
+        outcome = attempt(net, endpoint, limits=Limits(connect=3))
+        if end == "cancel":
+            outcome.deferred.cancel()
+        else:
+            net.clock.advance(3)
+        server = net.raw(endpoint.factory.buildProtocol(None))
+        server.send(AC)
+        assert isinstance(outcome.value, CancelledError | TimedOutError)
+        assert server.pdus[-1] == Abort(0, 0)
+        server.link.near.loseConnection()
+        server.link.run()
         assert net.clock.getDelayedCalls() == []
 
     def test_a_host_and_port(self, net: Net):

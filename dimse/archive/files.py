@@ -18,12 +18,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dimse.archive.part10 import HEAD_LENGTH, data_set_offset, file_head
+from dimse.archive.part10 import HEAD_LENGTH, data_set_offset, file_head, identity_of
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import (
@@ -102,7 +102,11 @@ class _PartialFile:
         try:
             os.link(self.part, self.final)
         except FileExistsError:
-            return SUCCESS if self._is_the_same() else DUPLICATE_SOP_INSTANCE
+            if self._is_the_same():
+                return SUCCESS
+            raise StatusError(
+                DUPLICATE_SOP_INSTANCE, "kept: another data set under this UID"
+            ) from None
         self.published = True
         return SUCCESS
 
@@ -124,10 +128,10 @@ class _PartialFile:
         """Whether the existing file holds the same data set."""
         fd = os.open(self.final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            head = os.pread(fd, HEAD_LENGTH, 0)
-            if len(head) < HEAD_LENGTH:
-                return False  # damaged
-            theirs, ours = data_set_offset(head), self.offset
+            theirs = data_set_offset(os.pread(fd, HEAD_LENGTH, 0))
+            ours = self.offset
+            if identity_of(os.pread(fd, theirs, 0)) != identity_of(os.pread(self.fd, ours, 0)):
+                return False  # another SOP class, or another transfer syntax
             while True:
                 one = os.pread(fd, _AT_ONCE, theirs)
                 other = os.pread(self.fd, _AT_ONCE, ours)
@@ -171,6 +175,7 @@ class FileStore:
         self._in_thread = in_thread or _in_reactor_thread
         self._queue: list[tuple[_PartialFile, Deferred[int]]] = []
         self._committing = False
+        self._closing: list[Deferred[None]] = []
         self._lock: int | None = None
 
     def open(self) -> Self:
@@ -190,8 +195,14 @@ class FileStore:
         """A sink for one instance; raises `StatusError` when there is no room for it."""
         self.open()
         try:
-            space = os.statvfs(self._incoming)
-            if space.f_bavail * space.f_frsize < self._reserve:
+            free = self._free()
+            if free < self._reserve:
+                self.log.error(
+                    "{folder}: {free} bytes are free, disk-reserve keeps {reserve}",
+                    folder=self.folder,
+                    free=free,
+                    reserve=self._reserve,
+                )
                 raise StatusError(OUT_OF_RESOURCES, "the disk is almost full")
             part = f"{self._incoming}/{secrets.token_hex(16)}.part"
             commit = self._commit_later if self.durability == "full" else self._commit_now
@@ -201,6 +212,10 @@ class FileStore:
         except OSError as error:
             raise _refused(error) from error
 
+    def _free(self) -> int:
+        space = os.statvfs(self._incoming)
+        return space.f_bavail * space.f_frsize
+
     def path_of(self, sop_instance_uid: str) -> Path:
         """Where the instance of that UID is kept, if it is."""
         return Path(self._final(sop_instance_uid))
@@ -209,11 +224,16 @@ class FileStore:
         name = sha256(sop_instance_uid.encode()).hexdigest()
         return f"{self._objects}/{name[:2]}/{name}.dcm"
 
-    def close(self) -> None:
-        """Let another server have the folder; nothing may be on its way into it."""
+    def close(self) -> "Deferred[None]":
+        """Let another server have the folder; fires when what is being committed is done."""
+        if self._committing:
+            closed: Deferred[None] = Deferred()
+            self._closing.append(closed)
+            return closed
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        return succeed(None)
 
     def _prepare(self) -> None:
         for folder in (self.folder, self._incoming, self._objects):
@@ -231,10 +251,18 @@ class FileStore:
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:
             part.unlink()
+        if (free := self._free()) < self._reserve:
+            self.log.warn(
+                "{folder}: only {free} bytes are free, nothing will be taken: see disk-reserve",
+                folder=self.folder,
+                free=free,
+            )
         if leftovers:
             self.log.info("removed {count} partial files of an earlier run", count=len(leftovers))
 
     def _commit_now(self, file: _PartialFile) -> "Deferred[int]":
+        if os.path.lexists(file.final):  # to compare may take long
+            return self._commit_later(file)
         result: Deferred[int] = Deferred()
         _settle(result, _outcome(file.publish))
         file.discard()
@@ -256,6 +284,11 @@ class FileStore:
         def done(outcomes: list[Status | Failure]) -> None:
             self._committing = False
             self._commit_next()
+            if self._closing and not self._committing:
+                closing, self._closing = self._closing, []
+                self.close()
+                for closed in closing:
+                    closed.callback(None)
             for (_, result), outcome in zip(group, outcomes, strict=True):
                 _settle(result, outcome)
 
@@ -264,18 +297,24 @@ class FileStore:
                 file.discard()
             done([failure] * len(group))
 
-        self._in_thread(lambda: _commit([file for file, _ in group])).addCallbacks(done, crashed)
+        commit = partial(_commit, [file for file, _ in group], self.durability == "full")
+        self._in_thread(commit).addCallbacks(done, crashed)
 
 
-def _commit(files: list[_PartialFile]) -> list[Status | Failure]:
-    """Make a group durable; runs in a thread. One outcome a file, in order."""
+def _commit(files: list[_PartialFile], durable: bool) -> list[Status | Failure]:
+    """Publish a group, durably or not; runs in a thread. One outcome a file, in order."""
 
     def sync_and_publish(file: _PartialFile) -> Status:
-        file.sync()
+        if durable:
+            file.sync()
         return file.publish()
 
+    def sync_folders() -> None:
+        if durable:
+            _sync_folders({os.path.dirname(file.final) for file in files})
+
     outcomes = [_outcome(partial(sync_and_publish, file)) for file in files]
-    synced = _outcome(lambda: _sync_folders({os.path.dirname(file.final) for file in files}))
+    synced = _outcome(sync_folders)
     if isinstance(synced, Failure):
         for file in files:
             _outcome(file.retract)
@@ -295,9 +334,11 @@ def _sync_folders(folders: Iterable[str | Path]) -> None:
 
 
 def _outcome(step: Callable[[], Any]) -> Any:
-    """What a step returns, or a Failure with the status that its `OSError` earns."""
+    """What a step returns, or a Failure with the status that it, or its `OSError`, earns."""
     try:
         return step()
+    except StatusError:
+        return Failure()
     except OSError as error:
         return Failure(_refused(error))
 
@@ -310,6 +351,8 @@ def _settle(result: "Deferred[int]", outcome: Status | Failure) -> None:
 
 
 def _refused(error: OSError) -> StatusError:
+    """What the peer is told; the log gets the path too, and an alarm."""
+    FileStore.log.error("the store failed: {error}", error=error)
     return StatusError(OUT_OF_RESOURCES, error.strerror or "the disk failed")
 
 

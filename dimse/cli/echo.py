@@ -40,8 +40,7 @@ async def _echo(target: Target, repeat: int, abort: bool, endpoint: PeerEndpoint
             status = await echo(association)
             took = (perf_counter() - begun) * 1000
             if target.verbosity is not Verbosity.QUIET:
-                peer = f"{target.address} ({target.called_ae_title})"
-                click.echo(f"C-ECHO {peer}: {status} in {took:.1f} ms")
+                click.echo(f"C-ECHO {target}: {status} in {took:.1f} ms")
         if not abort:
             await association.release()
     finally:

@@ -28,14 +28,16 @@ class PeerEndpoint:
         self._target = target
         self._reactor = reactor
         self._closing: list[Deferred[None]] = []
+        self._association: Association | None = None
 
     def __str__(self) -> str:
-        """Host and port, for errors."""
-        return self._target.address
+        """What errors call it: which one it is, `Target.explain` says already."""
+        return "the peer"
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect for one association."""
         assert isinstance(factory, RequestorFactory)
+        self._association = None
         self._log.info("connecting to {address}", address=self._target.address)
         factory.established.addCallback(self._established)
         timeout = self._target.limits.connect
@@ -43,6 +45,10 @@ class PeerEndpoint:
             self._reactor, self._target.host, self._target.port, timeout=timeout
         )
         return endpoint.connect(factory).addCallback(self._connected)
+
+    def ended_by(self, error: AssociationError) -> bool:
+        """Whether `error` ended the last association, or else kept one from coming about."""
+        return self._association is not None and self._association.ended is error
 
     async def closed(self) -> None:
         """Wait for the connections to close, but not for long.
@@ -54,10 +60,11 @@ class PeerEndpoint:
 
     def _connected(self, protocol: IProtocol) -> IProtocol:
         assert isinstance(protocol, UpperLayerProtocol)
-        self._closing.append(protocol.closed)
+        self._closing.append(protocol.when_closed())
         return protocol
 
     def _established(self, association: Association) -> Association:
+        self._association = association
         self._log.info("associated with {peer}", peer=association.peer)
         for context in association.contexts.values():
             self._log.info(
@@ -66,6 +73,8 @@ class PeerEndpoint:
                 abstract_syntax=UID(context.abstract_syntax).name,
                 transfer_syntax=UID(context.transfer_syntax).name,
             )
+        for refused in association.refused:
+            self._log.info("refused {refused}", refused=refused)
         association.when_ended().addCallback(self._ended)
         return association
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dimse.errors import MisuseError
+from dimse.errors import AssociationError, MisuseError, TimedOutError
 from dimse.limits import Limits
 from dimse.ul.negotiation import is_ae_title
 
@@ -17,6 +17,12 @@ Command = Callable[..., None]
 _LIMITS = {each.name: each for each in fields(Limits)}
 _LONGEST = 2**32 - 1  # of a PDU, and no time-out is longer (PS3.8 9.3.1)
 _UNITS = {"s": "Seconds", "bytes": "Bytes"}
+_LIMIT_OPTIONS = {
+    "associate": ("-ta", "--acse-timeout"),
+    "response": ("-td", "--dimse-timeout"),
+    "connect": ("-tn", "--network-timeout"),
+    "maximum_length": ("-pdu", "--max-pdu"),
+}
 
 
 class Verbosity(Enum):
@@ -48,6 +54,15 @@ class Target:
     def address(self) -> str:
         """Host and port in one, as `dimse.associate` takes them."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """Who it is, for the user."""
+        return f"{self.address} ({self.called_ae_title})"
+
+    def explain(self, error: AssociationError) -> str:
+        """What happened to an association with it, and the option that could have helped."""
+        options = _LIMIT_OPTIONS.get(error.which) if isinstance(error, TimedOutError) else None
+        return f"{self}: {error}" + (f" ({options[0]})" if options else "")
 
 
 def takes_target(command: Command) -> Command:
@@ -88,13 +103,12 @@ def _ae_title_option(short: str, long: str, name: str, default: str, doc: str) -
     )
 
 
-def _limit_option(short: str, long: str, name: str) -> Any:
+def _limit_option(name: str) -> Any:
     limit: Field[Any] = _LIMITS[name]
     unit, least = limit.metadata["unit"], limit.metadata["least"]
     span = click.FloatRange if unit == "s" else click.IntRange
     return click.option(
-        short,
-        long,
+        *_LIMIT_OPTIONS[name],
         name,
         metavar=unit[0].upper(),
         type=span(least, _LONGEST),
@@ -125,10 +139,7 @@ _PARAMETERS = (
     click.argument("port", type=click.IntRange(1, 2**16 - 1)),
     _ae_title_option("-aet", "--calling-aet", "calling_ae_title", "DIMSE", "Our AE title."),
     _ae_title_option("-aec", "--called-aet", "called_ae_title", "ANY-SCP", "AE title of the peer."),
-    _limit_option("-ta", "--acse-timeout", "associate"),
-    _limit_option("-td", "--dimse-timeout", "response"),
-    _limit_option("-tn", "--network-timeout", "connect"),
-    _limit_option("-pdu", "--max-pdu", "maximum_length"),
+    *map(_limit_option, _LIMIT_OPTIONS),
     _verbosity_option("-q", "--quiet", Verbosity.QUIET),
     _verbosity_option("-v", "--verbose", Verbosity.VERBOSE),
     _verbosity_option("-d", "--debug", Verbosity.DEBUG),

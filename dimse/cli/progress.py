@@ -59,12 +59,16 @@ class Bar:
 
 @dataclass(slots=True)
 class Tally:
-    """How many instances were sent, how many of those with a warning; what was not, and bytes."""
+    """How many instances were sent, how many of those with a warning; what was not, and bytes.
+
+    `not_sent` are those whose turn did not come, or was interrupted.
+    """
 
     sent: int = 0
     warnings: int = 0
     failed: int = 0
     skipped: int = 0
+    not_sent: int = 0
     sent_bytes: int = 0
     seconds: float = 0.0
 
@@ -72,7 +76,9 @@ class Tally:
         """The summary."""
         megabytes = self.sent_bytes / _MEGABYTE
         rate = megabytes / self.seconds if self.seconds else 0
+        speed = f"{megabytes:.1f} MB in {self.seconds:.1f} s ({rate:.1f} MB/s)"
+        not_sent = f", {self.not_sent} not sent" if self.not_sent else ""
         return (
             f"{self.sent} sent, {self.warnings} warnings, {self.failed} failed, "
-            f"{self.skipped} skipped; {megabytes:.1f} MB in {self.seconds:.1f} s ({rate:.1f} MB/s)"
+            f"{self.skipped} skipped{not_sent}; {speed}"
         )

@@ -23,7 +23,7 @@ from zope.interface import provider
 from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.main import INTERRUPTED
 from dimse.cli.options import Target, Verbosity
-from dimse.errors import DimseError
+from dimse.errors import AssociationError, DimseError
 
 FAILED = 1
 
@@ -69,7 +69,8 @@ async def _attend(reactor: Any, target: Target, work: Work) -> NoReturn:
     except (DimseError, CancelledError, ConnectingCancelledError) as error:
         code = FAILED
         if not interrupted:
-            say(f"Error: {error}")
+            text = target.explain(error) if isinstance(error, AssociationError) else error
+            say(f"Error: {text}")
     await endpoint.closed()
     over.callback(None)
     raise SystemExit(INTERRUPTED if interrupted else code)

@@ -11,7 +11,7 @@ from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.options import Target, Verbosity, takes_target
 from dimse.cli.progress import Bar, Tally
 from dimse.cli.running import FAILED, run, say
-from dimse.errors import NotAnInstanceError
+from dimse.errors import AssociationError, DimseError, NotAnInstanceError
 from dimse.message.messages import HIGH, LOW, MEDIUM
 from dimse.message.status import Category
 from dimse.services.instance import Instance
@@ -59,12 +59,17 @@ class Sending:
         self._priority = priority
         self._bar = bar
         self._tally = Tally()
+        self._given_up: AssociationError | None = None
 
     def find(self, paths: Iterable[Path]) -> None:
         """Look for instances; what is none is skipped, what cannot be read has failed."""
         with catch_warnings(action="ignore"):  # pydicom's, which may quote what is in a file
-            for file in (file for path in paths for file in find_files(path)):
-                self._look_at(file)
+            for path in paths:
+                try:
+                    for file in find_files(path):
+                        self._look_at(file)
+                except OSError as error:  # a folder that cannot be listed
+                    self._fail(f"{error.filename}: {error.strerror}")
 
     async def run(self, endpoint: PeerEndpoint) -> int:
         """Send them; returns the exit code."""
@@ -76,7 +81,7 @@ class Sending:
             self._tally.seconds = perf_counter() - begun
             if self._target.verbosity is not Verbosity.QUIET:
                 click.echo(self._tally)
-        return FAILED if self._tally.failed else 0
+        return FAILED if self._tally.failed or self._tally.not_sent else 0
 
     async def _send(self, endpoint: PeerEndpoint) -> None:
         total, done = sum(instance.length for instance in self.instances), 0
@@ -90,18 +95,34 @@ class Sending:
             limits=self._target.limits,
             progress=self._bar.advance,
         )
-        number = 0
         async for result in results:
-            assert isinstance(result.source, Instance)
-            self._count(result.source, result)
-            number += 1
-            done += result.source.length
+            instance, error = result.source, result.error
+            assert isinstance(instance, Instance)
+            if isinstance(error, AssociationError) and (
+                error is self._given_up or not endpoint.ended_by(error)
+            ):
+                self._leave(instance, error)
+                continue
+            self._count(instance, result)
+            done += instance.length
+            number = len(self.instances) - self._tally.not_sent
             self._bar.show(f"{number}/{len(self.instances)} files", done, total)
 
+    def _leave(self, instance: Instance, error: AssociationError) -> None:
+        """It was not tried; the reason, the same for all that are left, is said once."""
+        if error is not self._given_up:
+            self._given_up = error
+            say(self._target.explain(error))
+        self._mention(f"{instance.path}: not sent")
+
     def _count(self, instance: Instance, result: SendResult) -> None:
+        self._tally.not_sent -= 1
+        if isinstance(result.error, AssociationError):
+            self._given_up = result.error
+            self._fail(f"{instance.path}: {self._target.explain(result.error)}")
+            return
         if result.status is None:
-            self._tally.failed += 1
-            say(f"{instance.path}: {result.error}")
+            self._fail(f"{instance.path}: {result.error}")
             return
         self._tally.sent += 1
         self._tally.sent_bytes += instance.length
@@ -113,17 +134,17 @@ class Sending:
         try:
             self.instances.append(Instance.of(file))
         except NotAnInstanceError as error:
-            self._leave_out(error)
-        else:
-            self._bar.show(f"{len(self.instances)} found")
-
-    def _leave_out(self, error: NotAnInstanceError) -> None:
-        if isinstance(error.__cause__, OSError):
-            self._tally.failed += 1
-            say(str(error))
-        else:
             self._tally.skipped += 1
             self._mention(f"{error} (skipped)")
+        except DimseError as error:
+            self._fail(str(error))
+        else:
+            self._tally.not_sent += 1
+            self._bar.show(f"{len(self.instances)} found")
+
+    def _fail(self, why: str) -> None:
+        self._tally.failed += 1
+        say(why)
 
     def _mention(self, text: str) -> None:
         if self._target.verbosity.tells_events:

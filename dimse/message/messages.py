@@ -71,8 +71,8 @@ class Request(Message):
     message_id: int
     affected_sop_class_uid: str
 
-    def respond(self, status: int, comment: str = "") -> Response:
-        """The response with `status`, for this request."""
+    def respond(self, status: int, comment: str = "", offending: tuple[int, ...] = ()) -> Response:
+        """The response with `status`, for this request; not every kind has Offending Element."""
         return self.RESPONSE(
             message_id_being_responded_to=self.message_id,
             status=status,
@@ -117,7 +117,7 @@ class CStoreRQ(Request):
     move_originator_application_entity_title: str | None = None
     move_originator_message_id: int | None = None
 
-    def respond(self, status: int, comment: str = "") -> Response:
+    def respond(self, status: int, comment: str = "", offending: tuple[int, ...] = ()) -> Response:
         """The response with `status`, for this request and its instance."""
         uid = self.affected_sop_instance_uid
         return CStoreRSP(
@@ -126,6 +126,7 @@ class CStoreRQ(Request):
             affected_sop_class_uid=self.affected_sop_class_uid,
             affected_sop_instance_uid=uid if uid.isascii() else None,  # else it cannot be sent
             error_comment=comment or None,
+            offending_element=offending or None,
         )
 
 

@@ -10,7 +10,7 @@ from twisted.python.usage import UsageError
 from dimse.archive.files import DURABILITIES
 from dimse.errors import MisuseError
 from dimse.limits import Limits
-from dimse.ul.negotiation import is_ae_title
+from dimse.ul.negotiation import is_ae_title, is_uid
 
 DEFAULT_PORT = 11112  # registered for DICOM, and needs no privileges (PS3.8 9.1.1)
 
@@ -56,6 +56,7 @@ class Options(UsageOptions):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's is untyped
         self["listen"] = []
         self["aet"] = []
+        self["transfer-syntax"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """An endpoint to listen on, such as tcp:11112:interface=127.0.0.1; may be repeated."""
@@ -66,6 +67,12 @@ class Options(UsageOptions):
         if not is_ae_title(title):
             raise UsageError(f"{title!r} is no AE title of 1 to 16 characters")
         self["aet"].append(title)
+
+    def opt_transfer_syntax(self, uid: str) -> None:
+        """A transfer syntax to take; may be repeated, in order of preference. Any, unless given."""
+        if not is_uid(uid):
+            raise UsageError(f"{uid!r} is no UID")
+        self["transfer-syntax"].append(uid)
 
     def postOptions(self) -> None:
         """Check what belongs together, and make `limits` and `endpoints` of it."""

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -34,6 +35,8 @@ _LONGEST_HEAD = 1024 * 1024
 _SHORT_ELEMENT = Struct("<HH2sH")  # explicit VR little endian (PS3.5 7.1.2)
 _LONG_ELEMENT = Struct("<HH2s2xI")
 _LONG_VRS = (b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR")
+
+_CONVERTIBLE = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010  # in group 0002
 
@@ -125,7 +128,7 @@ class Instance:
             with open(path, "rb") as file:
                 meta, offset = _read_meta(file.read(_HEAD), file.read)
         except OSError as error:
-            raise NotAnInstanceError(f"{os.fspath(path)}: {error.strerror}") from error
+            raise DimseError(f"{os.fspath(path)}: {error.strerror}") from error
         if offset > length:
             raise NotAnInstanceError(f"{os.fspath(path)}: ends inside its file meta information")
         identity = [meta.get(tag, "") for tag in (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX)]
@@ -152,6 +155,40 @@ class Instance:
         except OSError as error:
             raise DimseError(f"{self.path}: {error.strerror}") from error
         return closing(Source(file, self.length, progress))
+
+    def context_proposals(self) -> list[tuple[str, tuple[str]]]:
+        """The (abstract syntax, transfer syntaxes) to propose for it, each in its own context.
+
+        What is not compressed is proposed in the default transfer syntax too (PS3.5 10.1).
+        """
+        syntaxes = [self.transfer_syntax]
+        if self.transfer_syntax in _CONVERTIBLE:
+            syntaxes.append(ImplicitVRLittleEndian)
+        return [(self.sop_class_uid, (syntax,)) for syntax in syntaxes]
+
+    def in_default_syntax(self) -> "Instance | None":
+        """The same instance, encoded by pydicom in implicit VR little endian, whole in memory.
+
+        None for what is compressed, or big endian, which pydicom does not convert.
+        """
+        if self.transfer_syntax not in _CONVERTIBLE:
+            return None
+        syntax = self.transfer_syntax.encode("ascii")
+        syntax += b"\0" * (len(syntax) % 2)
+        meta = _SHORT_ELEMENT.pack(0x0002, _TRANSFER_SYNTAX, b"UI", len(syntax)) + syntax
+        with self.open() as data:
+            encoded = bytes(PREAMBLE_LENGTH) + b"DICM" + meta + data.read(data.length)
+        try:
+            dataset = dcmread(BytesIO(encoded))
+        except Exception as error:
+            name = self.path or "instance"
+            raise NotAnInstanceError(f"{name}: pydicom cannot read it (see the cause)") from error
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        return replace(
+            Instance.from_dataset(dataset),
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+        )
 
     def _checked(self) -> Self:
         name = self.path or "instance"

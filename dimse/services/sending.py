@@ -1,8 +1,10 @@
 """Sending many instances: contexts derived from them, a result for each (PS3.4 Annex B)."""
 
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
 
 from dimse.association import Association
-from dimse.errors import AssociationError, DimseError, NotAnInstanceError
+from dimse.errors import AssociationError, DimseError, NotAnInstanceError, ReleasedError
 from dimse.limits import Limits
 from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
@@ -19,6 +21,8 @@ from dimse.requestor import associate
 from dimse.services.instance import Instance
 from dimse.services.storage import store
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
+
+_PATIENCE = 3  # associations in a row that bring nothing, before the peer is given up
 
 Sendable = str | os.PathLike[str] | Dataset | Instance
 
@@ -46,13 +50,20 @@ class SendResult:
 
 
 def find_files(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """The file itself, or all files in a folder and below it, in the order of their names."""
+    """The file itself, or all files in a folder and below it, in the order of their names.
+
+    Raises `OSError` for a folder that cannot be read.
+    """
     if not os.path.isdir(path):
         yield Path(path)
         return
-    for folder, folders, names in os.walk(path):
+    for folder, folders, names in os.walk(path, onerror=_raise):
         folders.sort()
         yield from (Path(folder, name) for name in sorted(names))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 async def send(
@@ -68,49 +79,56 @@ async def send(
 ) -> AsyncIterator[SendResult]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
 
-    Exactly the SOP classes and transfer syntaxes of what is to be sent are proposed; when they
-    need more than 128 presentation contexts, one association follows the other. Nothing that
-    happens to one instance raises: an association that fails is the error of those it was for.
+    The SOP classes and transfer syntaxes of what is to be sent are proposed, and for what is not
+    compressed the default transfer syntax (`context_proposals`); when that needs more than 128
+    presentation contexts, one association follows the other. Nothing that happens to one
+    instance raises, or keeps another from being sent: when an association ends, the instance on
+    its way has that error, and the rest goes on a new one. After three in a row that brought
+    nothing, or one that cannot be established, the rest gets its error too.
+
+    The head of every file is read before the first is sent. Leaving the iteration early aborts:
+    use `contextlib.aclosing`, so that it happens there and then.
 
     `peer`, the AE titles, `limits` and `reactor` are as in `associate`; `progress(count)` is
     called with each number of bytes read. Raises `MisuseError` for arguments that are wrong.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
-    planned: list[tuple[Sendable, Instance]] = []
-    skipped: list[SendResult] = []
-
-    def plan() -> None:
-        for source in _each(sources):
-            try:
-                planned.append((source, Instance.of(source)))
-            except NotAnInstanceError as error:
-                skipped.append(SendResult(source, error=error))
-
-    await deferToThreadPool(reactor, reactor.getThreadPool(), plan)
-    for result in skipped:
+    planned: deque[_Planned] = deque()
+    for result in await _plan_all(sources, planned, reactor):
         yield result
-    for batch in _batches(planned):
-        contexts = dict.fromkeys(
-            (instance.sop_class_uid, (instance.transfer_syntax,)) for _, instance in batch
-        )
+    connect = partial(
+        associate,
+        peer,
+        called_ae_title=called_ae_title,
+        calling_ae_title=calling_ae_title,
+        limits=limits,
+        reactor=reactor,
+    )
+    patience = _PATIENCE
+    while planned:
+        batch = _next_batch(planned)
+        begun = brought = False
+        ended: AssociationError = ReleasedError("the peer released the association")
         try:
-            async with associate(
-                peer,
-                contexts,
-                called_ae_title=called_ae_title,
-                calling_ae_title=calling_ae_title,
-                limits=limits,
-                reactor=reactor,
-            ) as association:
-                while batch:
-                    source, instance = batch[0]
+            async with connect(contexts=_contexts(batch)) as association:
+                while batch and association.ended is None:
+                    source, instance = batch.popleft()
                     result = await _send_one(association, source, instance, priority, progress)
-                    del batch[0]
+                    begun = True
+                    brought = brought or not isinstance(result.error, AssociationError)
                     yield result
         except AssociationError as error:
-            for source, _ in batch:
-                yield SendResult(source, error=error)
+            ended = error
+        planned.extendleft(reversed(batch))
+        patience = _PATIENCE if brought or not batch else patience - 1
+        if batch and not (begun and patience):
+            for source, _ in planned:
+                yield SendResult(source, error=ended)
+            return
+
+
+_Planned = tuple[Sendable, Instance]
 
 
 async def _send_one(
@@ -127,26 +145,49 @@ async def _send_one(
     return SendResult(source, status=status)
 
 
-def _each(sources: Iterable[Sendable]) -> Iterator[Sendable]:
+async def _plan_all(
+    sources: Iterable[Sendable], planned: deque[_Planned], reactor: Any
+) -> list[SendResult]:
+    """Append what there is to send to `planned`; returns what cannot be sent."""
+    failed = []
     for source in sources:
-        if isinstance(source, Dataset | Instance):
-            yield source
-        else:
-            yield from find_files(source)
+        step = partial(_plan, source)
+        for plan in await deferToThreadPool(reactor, reactor.getThreadPool(), step):
+            if isinstance(plan, SendResult):
+                failed.append(plan)
+            else:
+                planned.append(plan)
+    return failed
 
 
-def _batches(
-    planned: list[tuple[Sendable, Instance]],
-) -> Iterator[list[tuple[Sendable, Instance]]]:
-    """Cut where the contexts of one association are used up (PS3.8 9.3.2.2)."""
-    batch: list[tuple[Sendable, Instance]] = []
-    contexts: set[tuple[str, str]] = set()
-    for source, instance in planned:
-        context = (instance.sop_class_uid, instance.transfer_syntax)
-        if context not in contexts and len(contexts) == MAXIMUM_CONTEXTS:
-            yield batch
-            batch, contexts = [], set()
-        contexts.add(context)
-        batch.append((source, instance))
-    if batch:
-        yield batch
+def _plan(source: Sendable) -> list[_Planned | SendResult]:
+    """What there is to send of a source; runs in a thread, for it reads files."""
+    try:
+        each = [source] if isinstance(source, Dataset | Instance) else list(find_files(source))
+    except OSError as error:
+        return [SendResult(source, error=DimseError(f"{error.filename}: {error.strerror}"))]
+    plans: list[_Planned | SendResult] = []
+    for one in each:
+        try:
+            plans.append((one, Instance.of(one)))
+        except DimseError as error:
+            plans.append(SendResult(one, error=error))
+    return plans
+
+
+def _contexts(batch: Iterable[_Planned]) -> list[tuple[str, tuple[str]]]:
+    proposals = (proposal for _, instance in batch for proposal in instance.context_proposals())
+    return list(dict.fromkeys(proposals))
+
+
+def _next_batch(planned: deque[_Planned]) -> deque[_Planned]:
+    """Take what the contexts of one association can carry (PS3.8 9.3.2.2)."""
+    batch: deque[_Planned] = deque()
+    contexts: set[tuple[str, tuple[str]]] = set()
+    while planned:
+        wanted = contexts.union(planned[0][1].context_proposals())
+        if len(wanted) > MAXIMUM_CONTEXTS:
+            break
+        contexts = wanted
+        batch.append(planned.popleft())
+    return batch

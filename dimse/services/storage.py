@@ -10,13 +10,18 @@ from pydicom._uid_dict import UID_dictionary
 from twisted.internet.defer import Deferred
 
 from dimse.association import Association
-from dimse.errors import StatusError
+from dimse.errors import ContextError, StatusError
 from dimse.message.messages import MEDIUM, CStoreRQ
 from dimse.message.status import INVALID_SOP_INSTANCE, UNRECOGNIZED_OPERATION, Status
 from dimse.performing import Operation, Sink
 from dimse.services.instance import Instance
 from dimse.services.verification import succeeded
-from dimse.ul.negotiation import SupportedContext, is_uid
+from dimse.ul.negotiation import (
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    AcceptedContext,
+    SupportedContext,
+    is_uid,
+)
 
 _NOT_STORAGE = {
     "1.2.840.10008.1.3.10",  # Media Storage Directory: files only
@@ -41,8 +46,10 @@ def store(
 ) -> "Deferred[Status]":
     """Send one composite instance (C-STORE, PS3.4 B.2).
 
-    `source` is the path of a DICOM file, a Dataset, or an `Instance`. A file is streamed: it is
-    never whole in memory. `progress(count)` is called with each number of bytes read from it.
+    `source` is the path of a DICOM file, a Dataset, or an `Instance`. A file is streamed as it
+    is, and never whole in memory; only when the peer accepted its SOP class without its
+    transfer syntax, but with implicit VR little endian, it is converted if it is not compressed.
+    `progress(count)` is called with each number of bytes read from it.
 
     Fires with the `Status`, a success or a warning. Fails with `StatusError` for any other one,
     `NotAnInstanceError`, `ContextError` when the peer did not accept its SOP class in its
@@ -58,7 +65,10 @@ async def _store(
     progress: Callable[[int], None] | None,
 ) -> Status:
     instance = Instance.of(source)
-    context = association.context_for(instance.sop_class_uid, instance.transfer_syntax)
+    try:
+        context = association.context_for(instance.sop_class_uid, instance.transfer_syntax)
+    except ContextError as refusal:
+        context, instance = _in_default_syntax(association, instance, refusal)
     request = CStoreRQ(
         message_id=association.next_message_id(),
         affected_sop_class_uid=instance.sop_class_uid,
@@ -69,6 +79,19 @@ async def _store(
         return succeeded(await association.request(context, request, data))
 
 
+def _in_default_syntax(
+    association: Association, instance: Instance, refusal: ContextError
+) -> tuple[AcceptedContext, Instance]:
+    """The instance converted, if the peer takes that; else the refusal is raised."""
+    try:
+        context = association.context_for(instance.sop_class_uid, IMPLICIT_VR_LITTLE_ENDIAN)
+    except ContextError:
+        raise refusal from None
+    if (converted := instance.in_default_syntax()) is None:
+        raise refusal
+    return context, converted
+
+
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
     """Who an instance is that is about to be received, and who sends it to whom."""
@@ -76,7 +99,7 @@ class ReceivedInstance:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax: str
-    source_ae_title: str
+    sending_ae_title: str
     receiving_ae_title: str
 
 
@@ -114,8 +137,11 @@ class StorageSCP:
 
     def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
         """What it takes of other SOP classes."""
-        known = abstract_syntax in UID_dictionary or not is_uid(abstract_syntax)
-        return self._supported if self._promiscuous and not known else None
+        name, kind, *_ = UID_dictionary.get(abstract_syntax, ("", "SOP Class"))
+        other = kind != "SOP Class" or (name and "Storage" not in name)
+        if not self._promiscuous or other or abstract_syntax in _NOT_STORAGE:
+            return None
+        return self._supported
 
     def perform(self, operation: Operation) -> Sink:
         """Receive one instance."""
@@ -128,7 +154,7 @@ class StorageSCP:
             sop_class_uid=request.affected_sop_class_uid,
             sop_instance_uid=request.affected_sop_instance_uid,
             transfer_syntax=context.transfer_syntax,
-            source_ae_title=operation.peer.ae_title,
+            sending_ae_title=operation.peer.ae_title,
             receiving_ae_title=operation.ae_title,
         )
         return self._store.begin(instance, operation)

@@ -9,9 +9,8 @@ from dimse.errors import DimseError, StatusError
 from dimse.message.messages import CEchoRQ, Response
 from dimse.message.status import SUCCESS, Status
 from dimse.performing import Operation, Sink
+from dimse.requestor import VERIFICATION
 from dimse.ul.negotiation import SupportedContext
-
-VERIFICATION = "1.2.840.10008.1.1"
 
 
 def echo(association: Association) -> "Deferred[Status]":
@@ -34,7 +33,8 @@ def succeeded(response: Response) -> Status:
     """The status of a response if its operation was done; raises `StatusError` if not."""
     status = Status(response.status)
     if not status.is_success:
-        raise StatusError(status, response.error_comment or status.meaning)
+        offending = getattr(response, "offending_element", None) or ()
+        raise StatusError(status, response.error_comment or status.meaning, offending)
     return status
 
 

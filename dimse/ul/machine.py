@@ -110,7 +110,8 @@ class Machine:
         """Run the cell of `event` and the present state.
 
         `argument` is the PDU received or to be sent (Evt9 takes the bytes of any number of
-        P-DATA-TF), for Evt19 the `ProtocolError`. Raises `MisuseError` for a primitive of ours
+        P-DATA-TF), for Evt19 the `ProtocolError`, for Evt17 the
+        reason. Raises `MisuseError` for a primitive of ours
         that the state does not allow; what the peer does never raises.
         """
         self._check(event)
@@ -209,8 +210,10 @@ def _aa_3(provider: Provider, _: Sta, abort: Any) -> None:
     provider.close_transport()
 
 
-def _aa_4(provider: Provider, _: Sta, __: object) -> None:
-    provider.abort_indication(ConnectionLostError("the connection closed (A-P-ABORT, PS3.8 7.4)"))
+def _aa_4(provider: Provider, _: Sta, why: object) -> None:
+    error = ConnectionLostError(f"the connection closed (A-P-ABORT, PS3.8 7.4): {why}")
+    error.__cause__ = why if isinstance(why, BaseException) else None
+    provider.abort_indication(error)
 
 
 def _aa_7(provider: Provider, _: Sta, __: object) -> None:

@@ -32,6 +32,7 @@ IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"  # the default transfer syntax (
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # ISO 646 without backslash and controls (PS3.5 6.2)
 
+_STANDARD_ROOT = "1.2.840.10008."  # of every UID that the standard assigns (PS3.5 9)
 _SHORTEST_PDU = PDV_OVERHEAD + 2  # one fragment of two bytes
 _USER_IDENTITY_TYPES = range(1, 6)  # PS3.7 D.3.3.7
 
@@ -44,6 +45,16 @@ class Result(IntEnum):
     NO_REASON = 2
     ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
     TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+
+RESULTS: dict[int, str] = {
+    Result.ACCEPTANCE: "acceptance",
+    Result.USER_REJECTION: "user rejection",
+    Result.NO_REASON: "no reason",
+    Result.ABSTRACT_SYNTAX_NOT_SUPPORTED: "abstract syntax not supported",
+    Result.TRANSFER_SYNTAXES_NOT_SUPPORTED: "transfer syntaxes not supported",
+}
+"""What the results mean (PS3.8 9.3.3.2 Table 9-18)."""
 
 
 def is_uid(text: str) -> bool:
@@ -60,8 +71,9 @@ def is_ae_title(text: str) -> bool:
 class SupportedContext:
     """What an acceptor supports for an abstract syntax.
 
-    `transfer_syntaxes` are in its order of preference; None takes whatever the requestor
-    proposes first. The roles are those that the acceptor itself can take.
+    `transfer_syntaxes` are in its order of preference; None takes any, the first that the
+    requestor proposes, and private ones only when no standard one is proposed. The roles are
+    those that the acceptor itself can take.
     """
 
     transfer_syntaxes: tuple[str, ...] | None = (IMPLICIT_VR_LITTLE_ENDIAN,)
@@ -71,7 +83,9 @@ class SupportedContext:
     def choose(self, proposed: Sequence[str]) -> str | None:
         """The transfer syntax to accept out of those proposed."""
         if self.transfer_syntaxes is None:
-            return next(filter(is_uid, proposed), None)
+            valid = [uid for uid in proposed if is_uid(uid)]
+            standard = (uid for uid in valid if uid.startswith(_STANDARD_ROOT))
+            return next(standard, valid[0] if valid else None)
         return next((uid for uid in self.transfer_syntaxes if uid in proposed), None)
 
 
@@ -108,26 +122,32 @@ class AcceptedContext:
     scp: bool
 
 
-def _reject(source: RejectSource, reason: int) -> AssociateRJ:
-    return AssociateRJ(RejectResult.PERMANENT, source, reason)
+def _reject(source: RejectSource, reason: int, why: str) -> AssociateRJ:
+    return AssociateRJ(RejectResult.PERMANENT, source, reason, why)
 
 
 def _refusal(request: AssociateRQ, policy: Policy) -> AssociateRJ | None:
     """The A-ASSOCIATE-RJ that the request earns, if any (PS3.8 9.3.4)."""
     user = request.user_information
-    if request.application_context_name != APPLICATION_CONTEXT_NAME:
-        return _reject(RejectSource.SERVICE_USER, 2)
-    if not is_ae_title(request.calling_ae_title):
-        return _reject(RejectSource.SERVICE_USER, 3)
-    called = request.called_ae_title
+    name = request.application_context_name
+    called, calling = request.called_ae_title, request.calling_ae_title
+    if name != APPLICATION_CONTEXT_NAME:
+        return _reject(RejectSource.SERVICE_USER, 2, f"{name!a} was proposed")
+    if not is_ae_title(calling):
+        return _reject(RejectSource.SERVICE_USER, 3, f"{calling!a} is none (PS3.5 6.2)")
     if not is_ae_title(called) or (policy.ae_titles is not None and called not in policy.ae_titles):
-        return _reject(RejectSource.SERVICE_USER, 7)
-    if not request.contexts or user is None:
-        return _reject(RejectSource.SERVICE_USER, 1)
+        return _reject(RejectSource.SERVICE_USER, 7, "")
+    if not request.contexts:
+        return _reject(RejectSource.SERVICE_USER, 1, "no presentation context (PS3.8 9.3.2)")
+    if user is None:
+        return _reject(RejectSource.SERVICE_USER, 1, "no user information (PS3.8 9.3.2)")
     if user.maximum_length and user.maximum_length < _SHORTEST_PDU:
-        return _reject(RejectSource.SERVICE_USER, 1)
-    if user.user_identity and user.user_identity.identity_type not in _USER_IDENTITY_TYPES:
-        return _reject(RejectSource.SERVICE_PROVIDER_ACSE, 1)  # PS3.7 D.3.3.7.3
+        why = f"maximum length {user.maximum_length} carries no PDV (PS3.8 D.1)"
+        return _reject(RejectSource.SERVICE_USER, 1, why)
+    identity = user.user_identity
+    if identity and identity.identity_type not in _USER_IDENTITY_TYPES:
+        why = f"user identity of type {identity.identity_type} (PS3.7 D.3.3.7)"
+        return _reject(RejectSource.SERVICE_PROVIDER_ACSE, 1, why)
     return None
 
 
@@ -143,25 +163,31 @@ def negotiate(request: AssociateRQ, policy: Policy) -> AssociateAC | AssociateRJ
     user = request.user_information
     assert user is not None
     window = AsynchronousOperationsWindow(1, 1) if user.window else None
+    roles = tuple(_agree(request, user.roles, policy))
+    without_role = {role.sop_class_uid for role in roles if not (role.scu or role.scp)}
     return AssociateAC(
-        contexts=tuple(_answer(context, policy) for context in request.contexts),
+        contexts=tuple(_answer(context, policy, without_role) for context in request.contexts),
         user_information=UserInformation(
             maximum_length=policy.maximum_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
             window=window,
-            roles=tuple(_agree(request, user.roles, policy)),
+            roles=roles,
         ),
         echo=request.echo,
     )
 
 
-def _answer(context: PresentationContextRQ, policy: Policy) -> PresentationContextAC:
+def _answer(
+    context: PresentationContextRQ, policy: Policy, without_role: set[str]
+) -> PresentationContextAC:
     supported = policy.supported(context.abstract_syntax)
     # A transfer syntax belongs into the item whatever the result is; it counts with 0 only.
     chosen: str | None = IMPLICIT_VR_LITTLE_ENDIAN
     if supported is None:
         result = Result.ABSTRACT_SYNTAX_NOT_SUPPORTED
+    elif context.abstract_syntax in without_role:
+        result = Result.USER_REJECTION  # nobody could invoke anything in it
     elif len(context.transfer_syntaxes) > policy.maximum_transfer_syntaxes:
         result = Result.NO_REASON
     elif (chosen := supported.choose(context.transfer_syntaxes)) is None:
@@ -264,6 +290,25 @@ def settle(
                 scp=scp if requestor else scu,
             )
     return accepted
+
+
+def refusals(request: AssociateRQ, answer: AssociateAC) -> list[str]:
+    """What was proposed and not accepted, a line each: ids, UIDs and reason (PS3.8 9.3.3.2)."""
+    results = {context.context_id: context for context in answer.contexts}
+    lines = []
+    for offer in request.contexts:
+        context = results.get(offer.context_id)
+        if context is None:
+            why = "not answered"
+        elif context.result != Result.ACCEPTANCE:
+            why = f"result {context.result}, {RESULTS.get(context.result, 'reserved')}"
+        elif context.transfer_syntax not in offer.transfer_syntaxes:
+            why = f"accepted with {context.transfer_syntax!r}, which was not proposed"
+        else:
+            continue
+        syntaxes = ", ".join(offer.transfer_syntaxes)
+        lines.append(f"context {offer.context_id}, {offer.abstract_syntax} in {syntaxes}: {why}")
+    return lines
 
 
 def _roles(request: AssociateRQ, answer: AssociateAC) -> dict[str, tuple[bool, bool]]:

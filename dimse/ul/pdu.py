@@ -276,12 +276,16 @@ def _decode_four(body: memoryview) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class AssociateRJ:
-    """A-ASSOCIATE-RJ (PS3.8 9.3.4); values outside the table are kept as they came."""
+    """A-ASSOCIATE-RJ (PS3.8 9.3.4); values outside the table are kept as they came.
+
+    `why` is for our own log; it is not sent.
+    """
 
     PDU_TYPE: ClassVar[PDUType] = PDUType.ASSOCIATE_RJ
     result: int
     source: int
     reason: int
+    why: str = field(default="", compare=False)
 
     def encode(self) -> bytes:
         """The whole PDU."""
@@ -388,6 +392,10 @@ PDU = AssociateRQ | AssociateAC | AssociateRJ | PDataTF | ReleaseRQ | ReleaseRP 
 PDUS: dict[int, type[PDU]] = {kind.PDU_TYPE: kind for kind in PDU.__args__}
 
 
+_STRANGERS = {0x16: ", TLS on a plain port?", **dict.fromkeys(b"DGHOP", ", HTTP?")}
+"""What else knocks, by its first byte: DELETE, GET, HEAD, OPTIONS, POST, PUT."""
+
+
 def check_length(pdu_type: int, length: int, *, associate: int, p_data: int) -> None:
     """Refuse a PDU on its header: an unknown type, or a length that no such PDU may have.
 
@@ -396,7 +404,7 @@ def check_length(pdu_type: int, length: int, *, associate: int, p_data: int) -> 
     """
     if pdu_type not in PDUS:
         raise ProtocolError(
-            f"PDU type {pdu_type:02X}H (PS3.8 9.3.1)",
+            f"PDU type {pdu_type:02X}H{_STRANGERS.get(pdu_type, '')} (PS3.8 9.3.1)",
             AbortReason.UNRECOGNIZED_PDU,
             in_step=False,
         )

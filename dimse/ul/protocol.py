@@ -5,25 +5,21 @@ is bounded here: each wait has a time-out of `Limits` on the injected clock, a h
 about its PDU, and neither side can make us buffer more than one read and one write.
 """
 
-import socket
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IPushProducer,
     IReactorTime,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dimse.errors import AssociationError, ProtocolError, TimedOutError
+from dimse.errors import AssociationError, DimseError, ProtocolError, TimedOutError
 from dimse.limits import Limits
+from dimse.ul import tcp
 from dimse.ul.framing import Framer
 from dimse.ul.machine import Machine
 from dimse.ul.pdu import (
@@ -37,15 +33,10 @@ from dimse.ul.pdu import (
     check_length,
 )
 from dimse.ul.table import Evt, Sta
+from dimse.ul.timers import Timers
 from dimse.ul.users import Establisher, User
 
-# One read: 64 KiB, Twisted's default, costs a third of the rate with large instances; 1 MiB is
-# slower again (page faults). It is also the mark above which Twisted asks us to stop writing.
-READ_SIZE = 256 * 1024
-
 _SMALL = 64 * 1024  # what a turn of the reactor may send in passing
-
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
 
 
 @implementer(IPushProducer)
@@ -53,7 +44,7 @@ class UpperLayerProtocol(Protocol):
     """One transport connection and its association, on either side.
 
     With a `request` this is the requestor, and the request is sent as soon as the connection is
-    there; without, it is the acceptor. `closed` fires with None when the connection is gone.
+    there; without, it is the acceptor.
     """
 
     _log = Logger()
@@ -67,22 +58,23 @@ class UpperLayerProtocol(Protocol):
         request: AssociateRQ | None = None,
     ) -> None:
         self.user: User | None = None
-        self.closed: Deferred[None] = Deferred()
         self.sending_paused = False
         self.bytes_received = self.bytes_sent = 0
         self._establisher = establisher
         self._limits = limits
-        self._clock = clock
         self._request = request
         self._machine = Machine(self, requestor=request is not None)
         self._framer = Framer(self._admit)
         self._deaf = False  # what still comes cannot be told apart any more
+        self._tcp: Any = None  # the TCP transport, below TLS if there is TLS
         self._direct = False  # whether we may write to the socket ourselves
         self._buffered = False  # whether the transport then holds something
         self._reading_paused = False
         self._parsing = False
-        self._heard = 0.0  # when the peer last sent something
-        self._timers: dict[str, IDelayedCall] = {}
+        self._active = 0.0  # when something was last sent or received
+        self._timers = Timers(limits, clock)
+        self._closed = False
+        self._close_waiters: list[Deferred[None]] = []
 
     @property
     def state(self) -> Sta:
@@ -98,25 +90,23 @@ class UpperLayerProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Prepare the socket and start the machine; ARTIM runs from here on (AE-5)."""
-        transport = _underlying(self.transport)
-        if _is_tcp(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(True)
-            transport.bufferSize = READ_SIZE
-            self._direct = transport is self.transport
+        self._tcp = tcp.prepare(self.transport)
+        self._direct = self._tcp is not None and self._tcp is self.transport
         # A transport that is written to directly asks for more whenever it has no bytes left,
         # any other one says when it has too many and when it has none.
         self.transport.registerProducer(self, not self._direct)
+        # Whoever had the transport before us may have written to it: a proxy's preamble, say.
+        self._buffered = self._direct
         if self._request is None:
             self._machine.handle(Evt.Evt5)
         else:
-            self._start("associate", self._answer_missing)
+            self._timers.start("associate", self._answer_missing)
             self._machine.handle(Evt.Evt1)
 
     def dataReceived(self, data: bytes) -> None:
         """Run what has come through the machine, as far as reading is not paused."""
         self.bytes_received += len(data)
-        self._heard = self._clock.seconds()
+        self._active = self._timers.clock.seconds()
         if self.sending_paused and self._machine.state is Sta.Sta13:
             self._deaf = True  # it floods us and reads no farewell, so it gets no other one
         if self._deaf:
@@ -126,11 +116,21 @@ class UpperLayerProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: no timer stays, and whoever waits is told."""
-        self._deaf = True
-        self._stop_all()
-        self._machine.handle(Evt.Evt17, reason.getErrorMessage())
-        self._stop_all()
-        self.closed.callback(None)
+        self._deaf = self._closed = True
+        self._timers.stop_all()
+        self._machine.handle(Evt.Evt17, reason.value)
+        self._timers.stop_all()
+        waiters, self._close_waiters = self._close_waiters, []
+        for waiter in waiters:
+            waiter.callback(None)
+
+    def when_closed(self) -> Deferred[None]:
+        """Fires with None when the connection is gone."""
+        if self._closed:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._close_waiters.append(waiter)
+        return waiter
 
     def _parse(self) -> None:
         if self._parsing:
@@ -188,7 +188,7 @@ class UpperLayerProtocol(Protocol):
     def release(self) -> None:
         """Ask for release; `release_confirmation` or `abort_indication` follows."""
         self._machine.handle(Evt.Evt11)
-        self._start("associate", self._answer_missing)
+        self._timers.start("associate", self._answer_missing)
 
     def release_response(self) -> None:
         """Answer the release indication."""
@@ -201,7 +201,8 @@ class UpperLayerProtocol(Protocol):
 
     def refuse(self, error: ProtocolError) -> None:
         """What the peer sent is invalid (Evt19)."""
-        self._log.info("{peer}: {error}", peer=self.transport.getPeer(), error=error)
+        if self.user is None:  # else the end of the association says it
+            self._say(error)
         self._machine.handle(Evt.Evt19, error)
 
     def pause_reading(self) -> None:
@@ -209,7 +210,7 @@ class UpperLayerProtocol(Protocol):
         if not self._reading_paused:
             self._reading_paused = True
             self.transport.pauseProducing()
-            self._stop("progress")
+            self._timers.stop("progress")
 
     def resume_reading(self) -> None:
         """Go on, first with what was already read."""
@@ -223,15 +224,14 @@ class UpperLayerProtocol(Protocol):
     def pauseProducing(self) -> None:
         """The peer does not read as fast as we write."""
         self.sending_paused = True
-        if (
-            self._machine.state not in _OVER and "write_stall" not in self._timers
-        ):  # else ARTIM, or the close, is the limit
-            self._start("write_stall", self._stalled)
+        # When the association is over, ARTIM or the close is the limit.
+        if self._machine.state not in _OVER and "write_stall" not in self._timers:
+            self._timers.start("write_stall", self._stalled)
 
     def resumeProducing(self) -> None:
         """All bytes are with the peer."""
         self.sending_paused = self._buffered = False
-        self._stop("write_stall")
+        self._timers.stop("write_stall")
         if self.user is not None:
             self.user.sending_resumed()
 
@@ -250,8 +250,8 @@ class UpperLayerProtocol(Protocol):
         self._deaf = True
         self.transport.unregisterProducer()  # a registered one would keep it open
         self.transport.loseConnection()
-        if not self.closed.called:
-            self._start("close", self.transport.abortConnection)
+        if not self._closed:
+            self._timers.start("close", self.transport.abortConnection)
 
     def send(self, data: bytes) -> None:
         """Hand the bytes to the transport.
@@ -260,38 +260,31 @@ class UpperLayerProtocol(Protocol):
         saves two copies and, for each response, a turn of the reactor.
         """
         self.bytes_sent += len(data)
+        self._active = self._timers.clock.seconds()
         if not self._direct:
             self.transport.write(data)
             return
-        sent = 0 if self._buffered else self._send_now(data)
+        sent = 0 if self._buffered else tcp.send_now(self._tcp, data)
         if sent < len(data):
             self._buffered = True
             self.transport.write(data[sent:])
             self.pauseProducing()
         elif sent > _SMALL:  # a peer that takes all at once must not keep the others waiting
             self.sending_paused = True
-            self._timers["turn"] = self._clock.callLater(0, self._next_turn)
+            self._timers.start("turn", self._next_turn, 0)
 
     def _next_turn(self) -> None:
         if not self._buffered:  # else the transport calls when it holds nothing any more
             self.resumeProducing()
 
-    def _send_now(self, data: bytes) -> int:
-        """How many bytes the socket takes; what is wrong with it, the transport finds out."""
-        try:
-            sent: int = self.transport.getHandle().send(data)
-        except OSError:
-            return 0
-        return sent
-
     def start_artim(self) -> None:
         """An absolute deadline: no byte of the peer moves it."""
         self._quiet()
-        self._start("artim", lambda: self._machine.handle(Evt.Evt18))
+        self._timers.start("artim", self._artim_expired)
 
     def stop_artim(self) -> None:
         """The wait is over."""
-        self._stop("artim")
+        self._timers.stop("artim")
 
     def associate_indication(self, request: AssociateRQ) -> None:
         """Pass on to the establisher."""
@@ -299,7 +292,7 @@ class UpperLayerProtocol(Protocol):
 
     def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
         """Pass on to the establisher; an answer that cannot be used aborts."""
-        self._stop("associate")
+        self._timers.stop("associate")
         try:
             self._establisher.associate_confirmation(answer)
         except ProtocolError as error:
@@ -326,7 +319,7 @@ class UpperLayerProtocol(Protocol):
 
     def release_confirmation(self) -> None:
         """Pass on to the user."""
-        self._stop("associate")
+        self._timers.stop("associate")
         assert self.user is not None
         self.user.release_confirmation()
 
@@ -334,25 +327,21 @@ class UpperLayerProtocol(Protocol):
         """Pass on to whoever is there."""
         (self.user or self._establisher).abort_indication(error)
 
-    # Timers, by the name of their limit
-
-    def _start(self, limit: str, expired: Callable[[], object]) -> None:
-        self._stop(limit)
-        self._timers[limit] = self._clock.callLater(getattr(self._limits, limit), expired)
-
-    def _stop(self, limit: str) -> None:
-        timer = self._timers.pop(limit, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+    # Time-outs
 
     def _quiet(self) -> None:
         """Stop the timers of an association: there is none yet, or it is over."""
-        for limit in ("associate", "idle", "progress", "write_stall"):
-            self._stop(limit)
+        self._timers.stop("associate", "idle", "progress", "write_stall", "turn")
 
-    def _stop_all(self) -> None:
-        for limit in list(self._timers):
-            self._stop(limit)
+    def _artim_expired(self) -> None:
+        if self._machine.state is Sta.Sta2:
+            self._say(TimedOutError("artim", self._limits.artim))
+        self._machine.handle(Evt.Evt18)
+
+    def _say(self, error: DimseError) -> None:
+        """Why there will be no association: nobody else logs it."""
+        peer = tcp.describe(self.transport.getPeer())
+        self._log.info("{peer}: no association: {error}", peer=peer, error=error)
 
     def _give_up(self, limit: str) -> None:
         """A time-out of ours ends the association: A-ABORT, and the user is told why."""
@@ -368,16 +357,16 @@ class UpperLayerProtocol(Protocol):
         self.transport.abortConnection()  # it does not read, so no farewell reaches it
 
     def _watch_idle(self) -> None:
-        self._heard = self._clock.seconds()
-        self._start("idle", self._maybe_idle)
+        self._active = self._timers.clock.seconds()
+        self._timers.start("idle", self._maybe_idle)
 
     def _maybe_idle(self) -> None:
         assert self.user is not None
-        left = self._heard + self._limits.idle - self._clock.seconds()
+        left = self._active + self._limits.idle - self._timers.clock.seconds()
         if self.user.busy or self._framer.incomplete:
-            self._start("idle", self._maybe_idle)
+            self._timers.start("idle", self._maybe_idle)
         elif left > 0:
-            self._timers["idle"] = self._clock.callLater(left, self._maybe_idle)
+            self._timers.start("idle", self._maybe_idle, left)
         else:
             self._give_up("idle")
 
@@ -391,9 +380,10 @@ class UpperLayerProtocol(Protocol):
         if user is None or self._reading_paused or self._deaf:
             return
         if not (user.receiving or self._framer.incomplete):
-            self._stop("progress")
+            self._timers.stop("progress")
             return
-        _acknowledge_now(self.transport)
+        if self._tcp is not None:
+            tcp.acknowledge_now(self._tcp)
         if "progress" not in self._timers:
             self._expect_progress()
 
@@ -406,25 +396,7 @@ class UpperLayerProtocol(Protocol):
             else:
                 self._expect_progress()
 
-        self._start("progress", judge)
+        self._timers.start("progress", judge)
 
 
 _OVER = (Sta.Sta1, Sta.Sta2, Sta.Sta13)
-
-
-def _underlying(transport: Any) -> Any:
-    """The transport below TLS, which owns the socket."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    return transport
-
-
-def _is_tcp(transport: Any) -> bool:
-    return bool(ITCPTransport.providedBy(transport))
-
-
-def _acknowledge_now(transport: Any) -> None:
-    """Re-arm TCP_QUICKACK, which Linux forgets after each use."""
-    transport = _underlying(transport)
-    if _QUICKACK is not None and _is_tcp(transport):
-        transport.getHandle().setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

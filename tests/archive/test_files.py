@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, execute
+from twisted.logger import LogLevel
 
 from dimse.archive import files
 from dimse.archive.files import FileStore
@@ -32,7 +33,9 @@ from tests.archive.storing import (
 from tests.memory import Net
 from tests.scripted import RQ, STORE, Bytes, data, store_rq
 from tests.transports import Link
-from tests.wire import CT_STORAGE, EXPLICIT
+from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
+
+MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
 class TestStored:
@@ -59,11 +62,26 @@ class TestStored:
         "other", [CONTENT[:-1] + b"!", CONTENT + b"ab", CONTENT[:-2], b"x" * 3_000_000]
     )
     def test_something_else_under_the_same_uid(self, net: Net, store: FileStore, other: bytes):
-        """The first is kept (0x0111)."""
+        """The first is kept (0x0111), and the peer is told so."""
         put(net, store)
         before = digest(store.path_of("1.2.3"))
-        assert put(net, store, other).value == 0x0111
+        error = put(net, store, other).value
+        assert isinstance(error, StatusError)
+        assert (error.status, error.comment) == (0x0111, "kept: another data set under this UID")
         assert digest(store.path_of("1.2.3")) == before
+        assert leftovers(store) == []
+
+    @pytest.mark.parametrize(
+        ("sop_class", "syntax"), [(MR_STORAGE, EXPLICIT), (CT_STORAGE, IMPLICIT)]
+    )
+    def test_the_same_bytes_that_mean_something_else(
+        self, net: Net, store: FileStore, sop_class: str, syntax: str
+    ):
+        """In another transfer syntax, or of another SOP class."""
+        put(net, store)
+        sink = begin(store, ReceivedInstance(sop_class, "1.2.3", syntax, "MODALITY", "ARCHIVE"))
+        sink.write(memoryview(CONTENT))
+        assert net.outcome(sink.finish()).value.status == 0x0111
         assert leftovers(store) == []
 
     def test_a_source_with_another_ae_title_is_no_difference(self, net: Net, store: FileStore):
@@ -73,15 +91,40 @@ class TestStored:
         sink.write(memoryview(CONTENT))
         assert net.outcome(sink.finish()).value == 0
 
-    @pytest.mark.parametrize("damaged", [b"", b"short", bytes(128) + b"DICM", bytes(5000)])
-    def test_a_damaged_file_under_its_name(self, net: Net, store: FileStore, damaged: bytes):
-        """It is not what came, and it fails nobody else."""
-        path = store.path_of("1.2.3")
+    @pytest.mark.parametrize(
+        "damaged",
+        [
+            b"",
+            b"short",
+            bytes(128) + b"DICM",
+            bytes(5000),
+            bytes(128) + b"DICM" + bytes(5000),
+            bytes(128) + b"DICM\2\0\0\0UL\4\0\xff\xff\xff\xff" + bytes(5000),
+        ],
+    )
+    @pytest.mark.parametrize("durability", ["full", "relaxed"])
+    def test_a_damaged_file_under_its_name(
+        self, net: Net, folder: Path, damaged: bytes, durability: str
+    ):
+        """0xA700 and an error in the log, never a success; and it fails nobody else."""
+        store = FileStore(folder, limits=LIMITS, durability=durability, in_thread=synchronously)
+        path = store.open().path_of("1.2.3")
         path.write_bytes(damaged)
-        assert put(net, store).value == 0x0111
+        assert put(net, store).value.status == 0xA700
+        assert [e for e in net.events if e["log_level"] is LogLevel.error]
         assert path.read_bytes() == damaged
         assert put(net, store, uid="1.2.4").value == 0
         assert leftovers(store) == []
+        store.close()
+
+    def test_a_file_cut_off(self, net: Net, store: FileStore):
+        """As a disk that lied may leave it: wherever it was cut, nothing is a success."""
+        put(net, store)
+        path = store.path_of("1.2.3")
+        whole = path.read_bytes()
+        for length in (*range(len(whole) - len(CONTENT)), len(whole) - 1):
+            path.write_bytes(whole[:length])
+            assert put(net, store).value.status in (0xA700, 0x0111)
 
     def test_an_empty_data_set(self, net: Net, store: FileStore):
         assert put(net, store, b"").value.status == 0xC000
@@ -175,6 +218,22 @@ class TestDurability:
         assert calls == ["link"]
         store.close()
 
+    def test_relaxed_compares_in_the_thread(self, net: Net, folder: Path, calls: list[str]):
+        """To read what is there may take long; and nothing is synced for it."""
+        hand = Hand()
+        store = FileStore(folder, limits=LIMITS, durability="relaxed", in_thread=hand)
+        put(net, store)
+        assert hand.steps == []
+        calls.clear()
+        same, other = put(net, store), put(net, store, b"other" * 2)
+        assert same.firings == []
+        hand.go()
+        hand.go()
+        assert (same.value, other.value.status) == (0, 0x0111)
+        assert calls == ["link", "link"]
+        assert leftovers(store) == []
+        store.close()
+
     def test_the_store_itself(self, folder: Path, calls: list[str]):
         """Its folders are durable before anything is stored in them."""
         FileStore(folder, limits=LIMITS).open().close()
@@ -208,7 +267,7 @@ class TestDurability:
         again = put(net, store)
         for _ in range(2):
             hand.go()
-        assert (same.value, other.value, again.value) == (0, 0x0111, 0)
+        assert (same.value, other.value.status, again.value) == (0, 0x0111, 0)
         assert store.path_of("1.2.3").read_bytes().endswith(CONTENT)
         store.close()
 
@@ -235,6 +294,22 @@ class TestFolder:
         assert store.open() is store
         store.close()
         store.close()
+
+    def test_closing_waits_for_what_is_being_committed(self, net: Net, folder: Path):
+        """The folder stays locked as long as this server writes to it."""
+        hand = Hand()
+        store = FileStore(folder, limits=LIMITS, in_thread=hand)
+        stored = [put(net, store, uid="1.1"), put(net, store, uid="1.2")]
+        closed = [net.outcome(store.close()) for _ in range(2)]
+        for _ in stored:
+            assert [each.firings for each in closed] == [[], []]
+            with pytest.raises(MisuseError, match="another server"):
+                FileStore(folder, limits=LIMITS).open()
+            hand.go()
+        assert [each.value for each in stored] == [0, 0]
+        assert [each.value for each in closed] == [None, None]
+        FileStore(folder, limits=LIMITS).open().close()
+        assert net.outcome(store.close()).value is None
 
     def test_leftovers_are_removed(self, net: Net, store: FileStore):
         put(net, store)
@@ -284,7 +359,9 @@ class TestOverAnAssociation:
         assert (response.status, response.affected_sop_instance_uid) == (0, "1.2.3")
         assert store.path_of("1.2.3").read_bytes().endswith(CONTENT)
         assert self.send(net, pair).status == 0
-        assert self.send(net, pair, CONTENT + b"ab").status == 0x0111
+        refused = self.send(net, pair, CONTENT + b"ab")
+        assert refused.status == 0x0111
+        assert refused.error_comment == "kept: another data set under this UID"
 
     def test_a_full_disk(
         self,

@@ -16,7 +16,7 @@ def received(**changes: str) -> ReceivedInstance:
         "sop_class_uid": CT_STORAGE,
         "sop_instance_uid": "1.2.3",
         "transfer_syntax": EXPLICIT,
-        "source_ae_title": "MODALITY",
+        "sending_ae_title": "MODALITY",
         "receiving_ae_title": "ARCHIVE",
     }
     return ReceivedInstance(**values | changes)
@@ -35,7 +35,7 @@ def test_pydicom_reads_it():
     assert meta.TransferSyntaxUID == EXPLICIT
     assert meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
     assert meta.ImplementationVersionName == IMPLEMENTATION_VERSION_NAME
-    assert meta.SourceApplicationEntityTitle == "MODALITY"
+    assert meta.SendingApplicationEntityTitle == "MODALITY"
     assert meta.ReceivingApplicationEntityTitle == "ARCHIVE"
     assert meta.FileMetaInformationGroupLength == len(head) - HEAD_LENGTH
 
@@ -44,7 +44,7 @@ def test_pydicom_reads_it():
 @pytest.mark.parametrize("title", ["A", "AB", "A" * 16])
 def test_lengths_are_even_and_the_offset_is_found(uid: str, title: str):
     head = file_head(
-        received(sop_instance_uid=uid, source_ae_title=title, transfer_syntax=IMPLICIT)
+        received(sop_instance_uid=uid, sending_ae_title=title, transfer_syntax=IMPLICIT)
     )
     assert len(head) % 2 == 0
     assert data_set_offset(head[:HEAD_LENGTH]) == len(head)
@@ -52,4 +52,4 @@ def test_lengths_are_even_and_the_offset_is_found(uid: str, title: str):
 
 
 def test_an_ae_title_that_is_not_ascii():
-    assert b"R?NTGEN" in file_head(received(source_ae_title="RÖNTGEN"))
+    assert b"R?NTGEN" in file_head(received(sending_ae_title="RÖNTGEN"))

@@ -165,13 +165,17 @@ class TestFailures:
         port = free_port()
         done = dimse("echo", "127.0.0.1", port)
         assert (done.returncode, done.stdout) == (1, "")
-        assert re.fullmatch(f"Error: no connection to 127.0.0.1:{port}: .*refused.*\n", done.stderr)
+        assert re.fullmatch(
+            rf"Error: 127\.0\.0\.1:{port} \(ANY-SCP\): no connection .*refused.*\n", done.stderr
+        )
 
     @pytest.mark.parametrize("host", ["a..b", "x" * 300])
     def test_impossible_host_name(self, host: str) -> None:
         done = dimse("echo", host, 104)
         assert done.returncode == 1
-        assert re.fullmatch(f"Error: no connection to {re.escape(host)}:104: .*\n", done.stderr)
+        assert re.fullmatch(
+            rf"Error: {re.escape(host)}:104 \(ANY-SCP\): no connection .*\n", done.stderr
+        )
 
     def test_rejection_by_dcmtk(self) -> None:
         port = free_port()
@@ -179,7 +183,8 @@ class TestFailures:
             done = dimse("echo", "127.0.0.1", port)
         assert done.returncode == 1
         assert re.fullmatch(
-            r"Error: association rejected: .*result 1, source 1, reason 1.*\n", done.stderr
+            r"Error: 127.* \(ANY-SCP\): association rejected: .*result 1, source 1, reason 1.*\n",
+            done.stderr,
         )
 
     def test_rejection_of_the_called_ae_title(self) -> None:
@@ -200,18 +205,19 @@ class TestFailures:
     def test_association_time_out(self, silent: socket.socket) -> None:
         done = dimse("echo", "127.0.0.1", silent.getsockname()[1], "-ta", 0.2)
         assert done.returncode == 1
-        assert done.stderr == "Error: the associate time-out of 0.2 s ran out\n"
+        assert done.stderr.endswith(" (ANY-SCP): the associate time-out of 0.2 s ran out (-ta)\n")
 
     def test_response_time_out(self, recorder: Recorder) -> None:
         recorder.hold = True
         done = dimse("echo", "127.0.0.1", recorder.port, "-td", 0.2)
         assert done.returncode == 1
-        assert done.stderr == "Error: the response time-out of 0.2 s ran out\n"
+        peer = f"127.0.0.1:{recorder.port} (ANY-SCP)"
+        assert done.stderr == f"Error: {peer}: the response time-out of 0.2 s ran out (-td)\n"
 
     def test_connect_time_out(self, full: int) -> None:
         done = dimse("echo", "127.0.0.1", full, "-tn", 0.2)
         assert done.returncode == 1
-        assert done.stderr == "Error: the connect time-out of 0.2 s ran out\n"
+        assert done.stderr.endswith(" (ANY-SCP): the connect time-out of 0.2 s ran out (-tn)\n")
 
     def test_results_that_nobody_reads(self, storescp: int) -> None:
         """As in `dimse echo ... | head -1`."""

@@ -138,12 +138,37 @@ class TestFailures:
         assert len(recorder.asked) == 3
         assert done.stderr.startswith(f"{refused}: ")
         assert MRImageStorage in done.stderr
+        verbose = dimse("store", "127.0.0.1", recorder.port, refused, "-v").stderr
+        assert re.search(
+            rf"^refused context 1, {MRImageStorage} in .*result 3", verbose, re.MULTILINE
+        )
 
     def test_peer_that_is_not_there(self, study: Path) -> None:
-        done = dimse("store", "127.0.0.1", free_port(), study)
+        """The reason is said once, whatever the number of files; -v names them."""
+        port = free_port()
+        done = dimse("store", "127.0.0.1", port, study)
         assert done.returncode == 1
-        assert done.stdout.startswith("0 sent, 0 warnings, 3 failed, 2 skipped; ")
-        assert done.stderr.count(": no connection to ") == 3
+        assert done.stdout.startswith("0 sent, 0 warnings, 0 failed, 2 skipped, 3 not sent; ")
+        why = rf"127\.0\.0\.1:{port} \(ANY-SCP\): no connection .*refused.*\n"
+        assert re.fullmatch(why, done.stderr)
+        verbose = dimse("store", "127.0.0.1", port, study, "-v").stderr
+        assert verbose.count(": no connection") == 1
+        for file in ("a.dcm", "b", "series/c.dcm"):
+            assert f"{study / file}: not sent\n" in verbose
+
+    def test_association_that_times_out_is_followed_by_another(
+        self, recorder: Recorder, study: Path
+    ) -> None:
+        """Each file that was on its way has failed, and the next is tried; three are enough."""
+        recorder.hold = True
+        write(study / "z.dcm", "1.2.3")
+        done = dimse("store", "127.0.0.1", recorder.port, study, "-td", 0.3)
+        assert done.returncode == 1
+        assert done.stdout.startswith("0 sent, 0 warnings, 3 failed, 2 skipped, 1 not sent; ")
+        peer = f"127.0.0.1:{recorder.port} (ANY-SCP)"
+        why = f"{peer}: the response time-out of 0.3 s ran out (-td)"
+        names = ("a.dcm", "b", "z.dcm")
+        assert done.stderr.splitlines() == [f"{study / name}: {why}" for name in names]
 
     def test_file_that_cannot_be_read_is_a_failure(self, storescp: int, study: Path) -> None:
         (study / "broken").symlink_to(study / "nowhere")
@@ -154,9 +179,9 @@ class TestFailures:
 
     def test_name_of_a_file_does_not_steer_the_terminal(self, study: Path) -> None:
         write(study / "\x1b[2J\n", "1.2.3")
-        done = dimse("store", "127.0.0.1", free_port(), study)
+        done = dimse("store", "127.0.0.1", free_port(), study, "-v")
         assert "\x1b" not in done.stderr
-        assert "/\\x1b[2J\\n: no connection" in done.stderr
+        assert "/\\x1b[2J\\n: not sent\n" in done.stderr
 
     def test_no_patient_data_is_shown(self, recorder: Recorder, study: Path) -> None:
         recorder.status = 0xC000
@@ -171,18 +196,27 @@ class TestFailures:
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=SECONDS)
         assert (process.returncode, stderr) == (130, "")
-        assert stdout.startswith("0 sent, 0 warnings, 0 failed, 2 skipped; ")
+        assert stdout.startswith("0 sent, 0 warnings, 0 failed, 2 skipped, 3 not sent; ")
 
-    def test_interrupt_while_it_looks_for_instances(self, tmp_path: Path) -> None:
-        """Before there is a reactor; a file that never comes to an end stands for a slow disk."""
-        os.mkfifo(tmp_path / "slow")
-        with (
-            start("store", "127.0.0.1", 104, tmp_path) as process,
-            (tmp_path / "slow").open("wb"),  # returns when the other side is open too
-        ):
-            process.send_signal(signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=SECONDS)
-        assert (process.returncode, stdout, stderr) == (130, "", "")
+    def test_interrupt_while_it_looks_for_instances(
+        self, study: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Before there is a reactor."""
+
+        def interrupt(path: Path) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("dimse.cli.store.find_files", interrupt)
+        result = CliRunner().invoke(main, ["store", "127.0.0.1", "104", str(study)])
+        assert (result.exit_code, result.output) == (130, "")
+
+    def test_fifo_in_a_folder_holds_nothing_up(self, storescp: int, study: Path) -> None:
+        """To open it would wait for somebody who writes."""
+        os.mkfifo(study / "fifo")
+        done = dimse("store", "127.0.0.1", storescp, study, "-v")
+        assert done.returncode == 0
+        assert f"{study / 'fifo'}: not a regular file (skipped)\n" in done.stderr
+        assert done.stdout.startswith("3 sent, 0 warnings, 0 failed, 3 skipped; ")
 
 
 def on_a_terminal(*args: object) -> tuple[str, str]:

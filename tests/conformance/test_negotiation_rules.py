@@ -251,8 +251,10 @@ def test_role_answer(offered: tuple[bool, bool], supported: tuple[bool, bool]):
     ac = accepted(rq, policy)
     agreed = (offered[0] and supported[0], offered[1] and supported[1])
     assert information(ac).roles == (RoleSelection(CT_STORAGE, *agreed),)
-    ours, theirs = (settle(rq, ac, requestor=side)[1] for side in (True, False))
-    assert (ours.scu, ours.scp) == agreed == (theirs.scp, theirs.scu)
+    assert ac.contexts[0].result == (0 if any(agreed) else 1)  # user-rejection (PS3.8 9.3.3.2)
+    if any(agreed):
+        ours, theirs = (settle(rq, ac, requestor=side)[1] for side in (True, False))
+        assert (ours.scu, ours.scp) == agreed == (theirs.scp, theirs.scu)
     # A requestor ignores what it did not offer.
     everything = (RoleSelection(CT_STORAGE, scu=True, scp=True),)
     assert roles((RoleSelection(CT_STORAGE, *offered),), everything, requestor=True) == offered

@@ -44,8 +44,29 @@ def storescp(tmp_path_factory: Factory) -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def pynetdicom_storescp(tmp_path_factory: Factory) -> Iterator[Receiver]:
     """pynetdicom's storescp."""
-    folder, port = tmp_path_factory.mktemp("pynetdicom"), free_port()
-    program = [sys.executable, "-m", "pynetdicom", "storescp", "-ba", "127.0.0.1"]
+    with _pynetdicom_storescp(tmp_path_factory) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def pynetdicom_implicit(tmp_path_factory: Factory) -> Iterator[Receiver]:
+    """The same, and it takes implicit VR little endian only."""
+    with _pynetdicom_storescp(tmp_path_factory, "-xi") as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def storescp_implicit(tmp_path_factory: Factory) -> Iterator[Receiver]:
+    """DCMTK's storescp, and it takes implicit VR little endian only."""
+    folder, port = tmp_path_factory.mktemp("storescp"), free_port()
+    with running([tool("storescp"), "+xi", "-od", folder, str(port)], port):
+        yield Receiver(port, folder)
+
+
+@contextmanager
+def _pynetdicom_storescp(factory: Factory, *options: Argument) -> Iterator[Receiver]:
+    folder, port = factory.mktemp("pynetdicom"), free_port()
+    program = [sys.executable, "-m", "pynetdicom", "storescp", "-ba", "127.0.0.1", *options]
     with running([*program, "-od", folder, str(port)], port):
         yield Receiver(port, folder)
 

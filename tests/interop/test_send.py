@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import ImplicitVRLittleEndian
 
 from tests.interop.corpus import (
     DATA,
@@ -83,6 +84,22 @@ def test_every_file_decoded(peer: str, unable: dict[str, str], request: pytest.F
             other = written[read(path).sop_instance_uid]
             assert essence(path) == essence(other), name_of(path)
             other.unlink()
+
+
+@pytest.mark.parametrize("peer", ["storescp_implicit", "pynetdicom_implicit"])
+def test_the_default_transfer_syntax_only(peer: str, request: pytest.FixtureRequest):
+    """What is uncompressed little endian is converted; the rest is refused by us, by name."""
+    receiver: Receiver = request.getfixturevalue(peer)
+    converted = [DATA / "test_files" / name for name in ("CT_small.dcm", "image_dfl.dcm")]
+    store(receiver.port, *converted)
+    written = {read(path).sop_instance_uid: path for path in receiver.folder.iterdir()}
+    for path in converted:
+        other = written.pop(read(path).sop_instance_uid)
+        assert read(other).transfer_syntax == ImplicitVRLittleEndian
+        assert essence(path) == essence(other)
+    assert written == {}
+    for name in ("MR_small_bigendian.dcm", "JPEG2000.dcm"):
+        assert name in store(receiver.port, DATA / "test_files" / name, code=1)
 
 
 def test_the_whole_folder(node: Receiver):

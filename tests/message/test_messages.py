@@ -85,6 +85,13 @@ class TestRespond:
             error_comment="full",
         )
 
+    def test_offending_elements(self):
+        """Only where the response has them (PS3.7 9.3.1.2): C-ECHO-RSP has not."""
+        tags = (0x00080016, 0x00080018)
+        elements = command.decode(STORE.respond(0xA900, "", tags).encode())
+        assert elements["OffendingElement"] == tags
+        assert "OffendingElement" not in command.decode(ECHO.respond(0x0110, "", tags).encode())
+
     @pytest.mark.parametrize("request_", [ECHO, STORE])
     def test_no_comment_is_no_element(self, request_):
         assert request_.respond(0).error_comment is None

@@ -43,7 +43,7 @@ class Exchange:
         far = factory.buildProtocol(ADDRESS)
         self.link: Link = net.join(requestor.buildProtocol(ADDRESS), far)
         self.link.near.bufferSize = self.link.far.bufferSize = 5000
-        net.outcome(far.closed)  # type: ignore[union-attr]  # it is not above a limit
+        net.outcome(far.when_closed())  # type: ignore[union-attr]  # it is not above a limit
         established = net.outcome(requestor.established)
         established.deferred.addCallback(lambda _: self._act(established.firings[0]))
 

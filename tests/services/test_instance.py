@@ -1,5 +1,8 @@
 """Instances to be sent: files, Datasets, bytes (PS3.10 7.1)."""
 
+import os
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
@@ -102,8 +105,17 @@ class TestFiles:
             Instance.from_file(path)
 
     def test_what_cannot_be_read(self, tmp_path: Path):
-        for path in (tmp_path, tmp_path / "missing"):
-            with pytest.raises(NotAnInstanceError, match=str(path)):
+        """What is not there is an error, not something else than an instance."""
+        path = tmp_path / "missing"
+        with pytest.raises(DimseError, match=str(path)) as caught:
+            Instance.from_file(path)
+        assert not isinstance(caught.value, NotAnInstanceError)
+
+    def test_what_is_no_file(self, tmp_path: Path):
+        """Opening a FIFO would wait for its writer."""
+        os.mkfifo(tmp_path / "fifo")
+        for path in (tmp_path, tmp_path / "fifo"):
+            with pytest.raises(NotAnInstanceError, match=f"{path}: not a regular file"):
                 Instance.from_file(path)
 
     @pytest.mark.parametrize("number", range(3))
@@ -231,6 +243,52 @@ class TestDatasets:
         instance = Instance(CT_STORAGE, "1.2.3", str(ImplicitVRLittleEndian), data=b"abc")
         assert Instance.of(instance) is instance
         assert read_all(instance) == b"abc\0"
+
+
+class TestDefaultSyntax:
+    """Implicit VR little endian, for peers that take nothing else (PS3.5 10.1)."""
+
+    @pytest.mark.parametrize("name", ["CT_small.dcm", "image_dfl.dcm", "rtplan.dcm"])
+    def test_what_is_converted(self, name: str):
+        path = next(path for path in SHIPPED if path.name == name)
+        instance = replace(Instance.from_file(path), sop_instance_uid="1.2.3")
+        converted = instance.in_default_syntax()
+        if instance.transfer_syntax == IMPLICIT:
+            assert converted is None
+            return
+        assert converted is not None
+        assert converted.transfer_syntax == IMPLICIT
+        assert converted.sop_class_uid == instance.sop_class_uid
+        assert converted.sop_instance_uid == "1.2.3"  # that of the file, not of the data set
+        found = dcmread(BytesIO(read_all(converted)), force=True)
+        assert found.original_encoding == (True, True)
+        whole = dcmread(path)
+        for group in {element.tag.group for element in whole}:
+            whole.pop((group, 0), None)  # group lengths (PS3.5 7.2)
+        whole.pop(0xFFFCFFFC, None)  # padding (PS3.10 7.2)
+        found.pop(0xFFFCFFFC, None)
+        if "PixelData" in whole:
+            whole["PixelData"].VR = "OW"  # as it is in implicit VR (PS3.5 A.1)
+        assert found == whole
+        assert instance.context_proposals() == [
+            (instance.sop_class_uid, (instance.transfer_syntax,)),
+            (instance.sop_class_uid, (IMPLICIT,)),
+        ]
+
+    @pytest.mark.parametrize(
+        "syntax", [IMPLICIT, str(ExplicitVRBigEndian), str(RLELossless), "1.2.3.4"]
+    )
+    def test_what_is_not(self, syntax: str):
+        """It is there already, or pydicom does not convert it, or nobody knows what it is."""
+        instance = Instance(CT_STORAGE, "1.2.3", syntax, data=b"ab")
+        assert instance.in_default_syntax() is None
+        assert instance.context_proposals() == [(CT_STORAGE, (syntax,))]
+
+    def test_what_is_no_data_set(self):
+        instance = Instance(CT_STORAGE, "1.2.3", EXPLICIT, data=b"Doe^Jane")
+        with pytest.raises(NotAnInstanceError) as caught:
+            instance.in_default_syntax()
+        assert "Doe" not in str(caught.value)
 
 
 def test_where_the_file_meta_information_begins():

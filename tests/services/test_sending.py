@@ -1,6 +1,9 @@
 """`send()`: contexts from the files, a result for each, as many associations as it takes."""
 
+import errno
+import os
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from dimse.errors import (
     AssociationRejectedError,
     ConnectionLostError,
     ContextError,
+    DimseError,
     MisuseError,
     NotAnInstanceError,
     StatusError,
@@ -30,6 +34,7 @@ from tests.memory import Net, RecordingSink
 from tests.services.test_instance import IDENTITY, part10
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
+JPEG = "1.2.840.10008.1.2.4.50"
 ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
 
 
@@ -119,12 +124,39 @@ class TestContexts:
             (CT_STORAGE, EXPLICIT),
             (CT_STORAGE, IMPLICIT),
             (other, EXPLICIT),
+            (other, IMPLICIT),
         ]
 
-    @pytest.mark.parametrize(("kinds", "associations"), [(128, 1), (129, 2), (140, 2)])
-    def test_more_than_128(self, net: Net, archive: Archive, kinds: int, associations: int):
-        sent = [instance(n, STORAGE_SOP_CLASSES[n]) for n in range(kinds)]
-        results = archive.send([*sent, instance(999, STORAGE_SOP_CLASSES[0])])
+    def test_a_peer_that_takes_the_default_only(self, net: Net, archive: Archive):
+        """What can be is converted; the others say what is wrong."""
+        net.scp.contexts = {CT_STORAGE: SupportedContext((IMPLICIT,))}
+        archive.factory = net.acceptor()
+        sop_class = CT_STORAGE.encode() + b"\0"
+        explicit = b"\x08\0\x16\0UI\x1a\0" + sop_class + b"\x08\0\x18\0UI\6\x001.2.3\0"
+        implicit = b"\x08\0\x16\0\x1a\0\0\0" + sop_class + b"\x08\0\x18\0\6\0\0\x001.2.3\0"
+        results = archive.send(
+            [
+                Instance(CT_STORAGE, "1.2.3", EXPLICIT, data=explicit),
+                instance(1, syntax=JPEG),
+                instance(2),
+                instance(3, syntax=IMPLICIT),
+            ]
+        )
+        assert [result.ok for result in results] == [True, False, False, True]
+        assert [bytes(sink.data) for sink in net.scp.sinks] == [implicit, b"abcd"]
+        assert isinstance(results[1].error, ContextError)
+        assert isinstance(results[2].error, NotAnInstanceError)  # no data set: pydicom says so
+
+    @pytest.mark.parametrize(
+        ("kinds", "associations", "syntax"),
+        [(64, 1, EXPLICIT), (65, 2, EXPLICIT), (128, 1, JPEG), (129, 2, JPEG), (140, 2, JPEG)],
+    )
+    def test_more_than_128(
+        self, net: Net, archive: Archive, kinds: int, associations: int, syntax: str
+    ):
+        """Two contexts for each of what is not compressed."""
+        sent = [instance(n, STORAGE_SOP_CLASSES[n], syntax) for n in range(kinds)]
+        results = archive.send([*sent, instance(999, STORAGE_SOP_CLASSES[0], syntax)])
         assert len(results) == kinds + 1
         assert all(result.ok for result in results)
         assert len(net.links) == associations
@@ -146,12 +178,13 @@ class TestResults:
         results = archive.send([tmp_path, tmp_path / "missing"])
         assert [(result.source, result.skipped) for result in results] == [
             (tmp_path / "b/notes.txt", True),
-            (tmp_path / "missing", True),
+            (tmp_path / "missing", False),
             (tmp_path / "z", False),
             (tmp_path / "b/a", False),
             (tmp_path / "b/c", False),
         ]
         assert isinstance(results[0].error, NotAnInstanceError)
+        assert isinstance(results[1].error, DimseError)
         assert not results[0].ok
         assert [bytes(sink.data) for sink in net.scp.sinks] == [b"data"] * 3
 
@@ -184,7 +217,7 @@ class TestResults:
         assert [type(result.error) for result in results] == [ConnectionLostError] * 3
 
     def test_an_association_that_ends_in_the_middle(self, archive: Archive, net: Net):
-        """Every instance has its own result, sent or not."""
+        """Only the one on its way has the error; the rest goes on a new association."""
 
         def abort(_: RecordingSink) -> None:
             if len(net.scp.sinks) == 2:
@@ -192,8 +225,62 @@ class TestResults:
 
         net.scp.on_write = abort
         results = archive.send([instance(n) for n in range(4)])
-        assert [result.ok for result in results] == [True, False, False, False]
-        assert all(isinstance(result.error, AssociationAbortedError) for result in results[1:])
+        assert [result.ok for result in results] == [True, False, True, True]
+        assert isinstance(results[1].error, AssociationAbortedError)
+        assert len(net.links) == 2
+
+    def test_associations_that_bring_nothing(self, archive: Archive, net: Net):
+        """After three in a row the rest is not tried."""
+        net.scp.on_write = lambda _: net.links[-1].far.protocol.user.abort()
+        results = archive.send([instance(n) for n in range(6)])
+        assert len(net.links) == len(net.scp.sinks) == 3
+        assert [type(result.error) for result in results] == [AssociationAbortedError] * 6
+
+    def test_one_instance_an_association(self, archive: Archive, net: Net):
+        """A peer that ends each after one has still brought something."""
+
+        def every_second(_: RecordingSink) -> None:
+            if len(net.scp.sinks) % 2 == 0:
+                net.links[-1].far.protocol.user.abort()
+
+        net.scp.on_write = every_second
+        results = archive.send([instance(n) for n in range(10)])
+        assert [result.ok for result in results] == [True, False] * 5
+        assert len(net.links) == 5
+
+    def test_a_new_association_that_is_not_established(self, archive: Archive, net: Net):
+        def abort(_: RecordingSink) -> None:
+            archive.down = True
+            net.links[-1].far.protocol.user.abort()
+
+        net.scp.on_write = abort
+        results = archive.send([instance(n) for n in range(3)])
+        assert [type(result.error) for result in results] == [
+            AssociationAbortedError,
+            ConnectionLostError,
+            ConnectionLostError,
+        ]
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+    def test_a_folder_that_cannot_be_read(self, archive: Archive, tmp_path: Path):
+        (tmp_path / "closed").mkdir(0)
+        (result,) = archive.send([tmp_path])
+        assert isinstance(result.error, DimseError)
+        assert not result.skipped
+
+    def test_a_folder_that_cannot_be_listed(
+        self, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Its error is its result, not silence."""
+
+        def scandir(path: str) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        result, other = archive.send([tmp_path, instance(1)])
+        assert str(result.error) == f"{tmp_path}: Permission denied"
+        assert not result.skipped
+        assert other.ok
 
     def test_progress(self, archive: Archive):
         counts: list[int] = []
@@ -202,6 +289,20 @@ class TestResults:
 
 
 class TestEnds:
+    def test_leaving_early(self, net: Net, archive: Archive):
+        """With `aclosing` it aborts there and then."""
+
+        async def first() -> SendResult:
+            results = send(archive, [instance(1), instance(2)], reactor=net.clock)
+            async with aclosing(results):
+                return await anext(results)
+
+        done = net.outcome(Deferred.fromCoroutine(first()))
+        archive.run()
+        assert done.value.ok
+        assert isinstance(net.links[0].far.protocol.user.ended, AssociationAbortedError)
+        assert len(net.scp.sinks) == 1
+
     @pytest.mark.parametrize("options", [{"called_ae_title": ""}, {"calling_ae_title": "A" * 17}])
     def test_misuse(self, net: Net, archive: Archive, options: dict[str, Any]):
         async def collect() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import ExplicitVRLittleEndian
 from twisted.internet.defer import execute
 
 from dimse.archive.files import FileStore
@@ -29,6 +31,9 @@ from tests.services.test_instance import SHIPPED
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
 PRIVATE = "1.2.3.4.5.6.7"
+BLANK = [  # of the standard's root, and pydicom knows no name
+    uid for uid, (name, kind, *_) in UID_dictionary.items() if kind == "SOP Class" and not name
+]
 INSTANCE = Instance(CT_STORAGE, "1.2.3", EXPLICIT, data=bytes(range(256)) * 100)
 
 
@@ -138,6 +143,7 @@ class TestSCU:
 
     def test_no_instance(self, net: Net, tmp_path: Path):
         requestor, *_ = net.pair()
+        (tmp_path / "x").write_text("no instance")
         assert isinstance(net.outcome(store(requestor, tmp_path / "x")).value, NotAnInstanceError)
 
     def test_a_file_that_vanished(self, net: Net, tmp_path: Path):
@@ -238,8 +244,9 @@ class TestSCP:
     def test_promiscuous(self, sinks: SinkStore):
         """Of unknown SOP classes only: a known one that is no storage stays refused."""
         scp = StorageSCP(sinks, promiscuous=True)
-        assert scp.otherwise(PRIVATE) == SupportedContext(None)
-        for refused in (VERIFICATION, "1.2.840.10008.1.20.1", "no uid", ""):
+        for taken in (PRIVATE, *BLANK):
+            assert scp.otherwise(taken) == SupportedContext(None)
+        for refused in (VERIFICATION, "1.2.840.10008.1.20.1", str(ExplicitVRLittleEndian)):
             assert scp.otherwise(refused) is None
 
     def test_promiscuous_over_an_association(self, net: Net, sinks: SinkStore):

@@ -15,12 +15,14 @@ from dimse.ul.negotiation import (
     is_uid,
     negotiate,
     propose,
+    refusals,
     settle,
 )
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ, UserInformation
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
 JPEG = "1.2.840.10008.1.2.4.50"
+PRIVATE = "1.2.840.113619.5.2"
 POLICY = Policy(
     contexts={
         VERIFICATION: SupportedContext(),
@@ -86,6 +88,15 @@ class TestResults:
     def test_any_transfer_syntax_takes_the_first_of_the_requestor(self):
         policy = replace(POLICY, contexts={CT_STORAGE: SupportedContext(None)})
         assert results(rq((CT_STORAGE, (JPEG, EXPLICIT))), policy) == [(1, 0, JPEG)]
+
+    @pytest.mark.parametrize(
+        ("proposed", "chosen"), [((PRIVATE, JPEG, EXPLICIT), JPEG), ((PRIVATE, "1.3.5"), PRIVATE)]
+    )
+    def test_any_takes_a_private_one_only_if_there_is_no_other(
+        self, proposed: tuple[str, ...], chosen: str
+    ):
+        policy = replace(POLICY, contexts={CT_STORAGE: SupportedContext(None)})
+        assert results(rq((CT_STORAGE, proposed)), policy) == [(1, 0, chosen)]
 
     def test_any_transfer_syntax_has_to_be_one(self):
         policy = replace(POLICY, contexts={CT_STORAGE: SupportedContext(None)})
@@ -161,6 +172,12 @@ class TestRejections:
         policy = replace(POLICY, ae_titles=frozenset({"ARCHIVE"}))
         assert negotiate(rq(ECHO, **changes), policy) == AssociateRJ(1, source, reason)
 
+    def test_why_is_for_the_log_only(self):
+        answer = negotiate(rq(ECHO, application_context_name="1.2.3"), POLICY)
+        assert isinstance(answer, AssociateRJ)
+        assert "1.2.3" in answer.why
+        assert answer.encode() == bytes.fromhex("03000000000400010102")  # PS3.8 Table 9-21
+
     @pytest.mark.parametrize("length", [None, 0, 8, 0xFFFFFFFF])
     def test_maximum_length_that_is_taken(self, length: int | None):
         request = rq(ECHO, user_information=replace(USER, maximum_length=length))
@@ -185,6 +202,15 @@ class TestRoles:
 
     def test_no_role_at_all(self):
         assert self.answered(RoleSelection(CT_STORAGE, scu=False, scp=False)) == ()
+
+    def test_a_context_in_which_nobody_may_invoke(self):
+        """User rejection (PS3.8 Table 9-18), and it is of no use to settle on."""
+        role = RoleSelection(CT_STORAGE, scu=False, scp=True)  # POLICY is no SCU
+        request = rq((CT_STORAGE, (IMPLICIT,)), ECHO, user_information=replace(USER, roles=(role,)))
+        assert [result for _, result, _ in results(request)] == [1, 0]
+        answer = negotiate(request, POLICY)
+        assert isinstance(answer, AssociateAC)
+        assert list(settle(request, answer, requestor=True)) == [3]
 
     def test_twice(self):
         role = RoleSelection(CT_STORAGE, scu=True, scp=False)
@@ -226,6 +252,31 @@ class TestPropose:
 
 
 REQUEST = rq(ECHO, (CT_STORAGE, (EXPLICIT, IMPLICIT)))
+
+
+class TestRefusals:
+    """A line for each context that cannot be used, with the reason."""
+
+    @pytest.mark.parametrize(
+        ("answers", "why"),
+        [
+            ((), "not answered"),
+            ((PresentationContextAC(1, 1, ""),), "result 1, user rejection"),
+            ((PresentationContextAC(1, 3, ""),), "result 3, abstract syntax not supported"),
+            ((PresentationContextAC(1, 77, ""),), "result 77, reserved"),
+            (
+                (PresentationContextAC(1, 0, JPEG),),
+                f"accepted with '{JPEG}', which was not proposed",
+            ),
+        ],
+    )
+    def test_why(self, answers: tuple[PresentationContextAC, ...], why: str):
+        request = rq((CT_STORAGE, (EXPLICIT, IMPLICIT)))
+        line = f"context 1, {CT_STORAGE} in {EXPLICIT}, {IMPLICIT}: {why}"
+        assert refusals(request, ac(*answers)) == [line]
+
+    def test_none(self):
+        assert refusals(rq(ECHO), ac(PresentationContextAC(1, 0, IMPLICIT))) == []
 
 
 class TestSettle:

@@ -169,6 +169,18 @@ class TestIdle:
         associated.link.advance(0.1)
         assert associated.news == [Abort(0, 0)]
 
+    def test_what_we_send_moves_it(self, net: Net, associated: RawPeer):
+        """The response is the last byte, long after its request."""
+        done: Deferred[int] = Deferred()
+        net.scp.on_finish = lambda sink: done
+        associated.send(ECHO)
+        associated.link.advance(250)
+        done.callback(0)
+        associated.link.advance(299.9)
+        assert end(associated) is None
+        associated.link.advance(0.1)
+        assert end(associated).which == "idle"
+
     def test_not_while_a_request_is_performed(self, net: Net, associated: RawPeer):
         done: Deferred[int] = Deferred()
         net.scp.on_finish = lambda sink: done
@@ -385,11 +397,12 @@ class TestSta13:
         assert associated.link.far.reading
 
 
-def test_closed_fires_once_the_connection_is_gone(net: Net, client: RawPeer):
-    closed = net.outcome(client.subject.closed)
-    assert closed.firings == []
+def test_all_who_wait_for_the_close_hear_of_it(net: Net, client: RawPeer):
+    closed = [net.outcome(client.subject.when_closed()) for _ in range(2)]
+    assert [each.firings for each in closed] == [[], []]
     client.link.cut()
-    assert closed.value is None
+    assert [each.value for each in closed] == [None, None]
+    assert net.outcome(client.subject.when_closed()).value is None
 
 
 def test_bytes_are_counted(associated: RawPeer):

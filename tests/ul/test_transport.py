@@ -7,13 +7,13 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, ITCPTransport
 from twisted.protocols.policies import WrappingFactory
 from zope.interface import directlyProvides
 
 from dimse.ul.pdu import PDUS, PDataTF
-from dimse.ul.protocol import READ_SIZE
 from dimse.ul.table import Sta
+from dimse.ul.tcp import READ_SIZE
 from tests.memory import Net, RawPeer
 from tests.scripted import (
     AC,
@@ -150,6 +150,12 @@ class TCPTransport(Transport):
     def getHandle(self) -> FakeSocket:  # noqa: N802  the interface
         return self.handle
 
+    def flush(self) -> bytes:
+        """All that waits goes to the peer."""
+        data = self.take(len(self.buffer))
+        self.drained()
+        return data
+
     @property
     def quickacks(self) -> int:
         """How often TCP_QUICKACK was armed."""
@@ -159,8 +165,11 @@ class TCPTransport(Transport):
 @pytest.fixture
 def tcp(net: Net) -> TCPTransport:
     """A TCP connection of an acceptor."""
-    peer = IPv4Address("TCP", "10.0.0.1", 4242)
-    transport = TCPTransport(peer)
+    return accepted(net, TCPTransport(IPv4Address("TCP", "10.0.0.1", 4242)))
+
+
+def accepted(net: Net, transport: TCPTransport) -> TCPTransport:
+    peer = transport.getPeer()
     transport.protocol = net.acceptor().buildProtocol(peer)
     transport.protocol.makeConnection(transport)
     return transport
@@ -201,6 +210,7 @@ class TestTCP:
         receive(RQ[:50])
         assert tcp.quickacks == 0  # only a message is urgent
         receive(RQ[50:])
+        tcp.flush()
         receive(ECHO)
         assert tcp.quickacks == 0
         receive(ECHO[:-1])
@@ -227,8 +237,31 @@ class TestDirectWrites:
     @pytest.fixture
     def associated_tcp(self, tcp: TCPTransport) -> TCPTransport:
         tcp.protocol.dataReceived(RQ)
-        tcp.handle.sent.clear()
+        assert tcp.flush()[:1] == b"\2"
+        tcp.writes.clear()
         return tcp
+
+    def test_the_first_write_goes_through_the_transport(self, tcp: TCPTransport):
+        """What was written before us, such as the preamble of a proxy, must not be overtaken."""
+        tcp.protocol.dataReceived(RQ)
+        assert tcp.handle.sent == b""
+        assert tcp.writes[0][:1] == b"\2"
+        assert tcp.protocol.sending_paused
+        tcp.flush()
+        assert not tcp.protocol.sending_paused
+        tcp.lose(ConnectionDone())
+
+    def test_the_socket_below_tls_is_never_touched(self, net: Net):
+        """A TCP transport that began TLS by itself still is one."""
+        tcp = TCPTransport(IPv4Address("TCP", "10.0.0.1", 4242))
+        directlyProvides(tcp, ITCPTransport, ISSLTransport)
+        accepted(net, tcp).protocol.dataReceived(RQ + ECHO + ECHO[:9])
+        assert tcp.streaming
+        assert [write[:1] for write in tcp.writes] == [b"\2", b"\4"]
+        assert tcp.settings == {}
+        assert tcp.handle.options == []
+        assert tcp.handle.sent == b""
+        tcp.lose(ConnectionDone())
 
     def test_a_response_goes_out_at_once(self, associated_tcp: TCPTransport):
         tcp = associated_tcp
@@ -275,8 +308,8 @@ class TestDirectWrites:
         transport.protocol = factory.buildProtocol(transport.getPeer())
         established = net.outcome(factory.established)
         transport.protocol.makeConnection(transport)
+        transport.flush()
         transport.protocol.dataReceived(AC)
-        transport.handle.sent.clear()
         transport.handle.room = 1 << 30
         association = established.value
         source = Bytes(bytes(range(256)) * 8000)

@@ -1,0 +1,110 @@
+"""The options of `twistd dimse`."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from twisted.python.usage import UsageError
+
+from dimse.archive.files import DURABILITIES
+from dimse.limits import Limits
+from dimse.server.options import Options
+
+
+def parsed(*args: str) -> Options:
+    options = Options()
+    options.parseOptions(args)
+    return options
+
+
+class TestDefaults:
+    def test_port_11112_and_a_folder_here(self) -> None:
+        """11112 is the registered port that needs no privileges (PS3.8 9.1.1)."""
+        options = parsed()
+        assert options["endpoints"] == ["tcp:11112"]
+        assert options["storage"] == "dimse-storage"
+        assert options["durability"] == "full"
+        assert options["limits"] == Limits()
+        assert not options["promiscuous"]
+        assert (options["aet"], options["transfer-syntax"]) == ([], [])
+
+    def test_lists_are_not_shared(self) -> None:
+        parsed("--aet", "ONE", "--transfer-syntax", "1.2", "--listen", "tcp:0")
+        assert parsed()["aet"] == parsed()["transfer-syntax"] == parsed()["listen"] == []
+
+
+class TestEndpoints:
+    @pytest.mark.parametrize(
+        ("args", "endpoints"),
+        [
+            (["--port", "104"], ["tcp:104"]),
+            (["-p", "0"], ["tcp:0"]),
+            (["--listen", "unix:s"], ["unix:s"]),
+            (["--listen", "tcp:1", "--listen", "tcp:2"], ["tcp:1", "tcp:2"]),
+            (["--listen", "unix:s", "--port", "104"], ["tcp:104", "unix:s"]),
+        ],
+    )
+    def test_default_port_gives_way_to_what_is_named(
+        self, args: list[str], endpoints: list[str]
+    ) -> None:
+        assert parsed(*args)["endpoints"] == endpoints
+
+
+class TestValues:
+    def test_every_other_option(self) -> None:
+        options = parsed(
+            *("--storage", "here", "--durability", "relaxed", "--promiscuous"),
+            *("--aet", "ARCHIVE", "--aet", "PACS 2"),
+            *("--transfer-syntax", "1.2.840.10008.1.2.1", "--transfer-syntax", "1.2.840.10008.1.2"),
+        )
+        assert (options["storage"], options["durability"]) == ("here", "relaxed")
+        assert options["promiscuous"]
+        assert options["aet"] == ["ARCHIVE", "PACS 2"]
+        assert options["transfer-syntax"] == ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+
+    @pytest.mark.parametrize("durability", DURABILITIES)
+    def test_durabilities_are_in_the_help(self, durability: str) -> None:
+        assert parsed("--durability", durability)["durability"] == durability
+        assert f"{durability}: " in " ".join(str(Options()).split())
+
+    @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
+    def test_limit_is_an_option_with_its_default(self, limit: Any) -> None:
+        """A value that is not the default, in the range, gets where it should and nowhere else."""
+        value = limit.default * 2
+        name = limit.name.replace("_", "-")
+        expected = Limits(**{limit.name: value})
+        assert parsed(f"--{name}", str(value))["limits"] == expected != Limits()
+        assert f"--{name}=" in str(Options())
+
+    @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
+    @pytest.mark.parametrize("value", ["-1", "much", "nan"])
+    def test_limit_out_of_its_range(self, limit: Any, value: str) -> None:
+        with pytest.raises(UsageError):
+            parsed(f"--{limit.name.replace('_', '-')}", value)
+
+    def test_times_may_have_fractions_and_counts_may_not(self) -> None:
+        assert parsed("--idle", "0.5")["limits"].idle == 0.5
+        with pytest.raises(UsageError):
+            parsed("--associations", "1.5")
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["--port", "65536"],
+            ["--port", "-1"],
+            ["--port", "dicom"],
+            ["--durability", "some"],
+            ["--aet", ""],
+            ["--aet", "SEVENTEEN LETTERS"],
+            ["--aet", "BACK\\SLASH"],
+            ["--transfer-syntax", "Explicit VR Little Endian"],
+            ["--transfer-syntax", "1.2.x"],
+            ["--promiscuous=yes"],
+            ["--no-such-option"],
+            ["argument"],
+        ],
+        ids=" ".join,
+    )
+    def test_wrong_usage(self, args: list[str]) -> None:
+        with pytest.raises(UsageError):
+            parsed(*args)

@@ -1,0 +1,299 @@
+"""The service of `twistd dimse`, on the reactor of the tests and sockets of 127.0.0.1."""
+
+import gc
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from pydicom import Dataset
+from twisted.internet import reactor  # noqa: TID253  pytest-twisted has installed it
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, capturedLogs, formatEvent
+from zope.interface import implementer
+
+from dimse import (
+    AcceptorFactory,
+    AssociationAbortedError,
+    AssociationRejectedError,
+    Limits,
+    MisuseError,
+    VerificationSCP,
+    associate,
+    echo,
+    store,
+)
+from dimse.archive.files import FileStore
+from dimse.server.options import Options
+from dimse.server.service import Node, makeService
+from tests.peers import free_port
+from tests.wire import CT_STORAGE, IMPLICIT
+
+CLOCK: Any = reactor
+EXPLICIT = "1.2.840.10008.1.2.1"
+PRIVATE = "1.2.3.4.5"
+
+
+@implementer(IStreamServerEndpoint)
+class Endpoint:
+    """A server endpoint that is none of Twisted's strings; `port` is what it listens on."""
+
+    port: Any = None
+
+    def listen(self, factory: IProtocolFactory) -> "Deferred[Any]":
+        def listening(port: Any) -> Any:
+            self.port = port
+            return port
+
+        endpoint: Any = TCP4ServerEndpoint(CLOCK, 0, interface="127.0.0.1")
+        listens: Deferred[Any] = endpoint.listen(factory)
+        return listens.addCallback(listening)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port.getHost().port}"
+
+
+@pytest.fixture
+def log() -> Iterator[Sequence[LogEvent]]:
+    """What is logged; nothing of it may be a failure."""
+    with capturedLogs() as events:
+        yield events
+        gc.collect()  # what nobody handled is logged then
+    assert [event["log_failure"] for event in events if "log_failure" in event] == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def node(folder: Path, *endpoints: Any, **limits: Any) -> Node:
+    bounds = Limits(disk_reserve=0, **limits)
+    factory = AcceptorFactory([VerificationSCP()], limits=bounds, clock=CLOCK)
+    return Node(factory, FileStore(folder, limits=bounds), endpoints)
+
+
+def start(service: Node) -> None:
+    """As twistd does it."""
+    service.privilegedStartService()
+    service.startService()
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a server uses the folder."""
+    other = FileStore(folder)
+    try:
+        other.open()
+    except MisuseError:
+        return True
+    other.close()
+    return False
+
+
+class TestStart:
+    @pytest_twisted.ensureDeferred
+    async def test_listens_on_every_string_and_opens_the_store(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        ports = [free_port(), free_port()]
+        service = node(folder, *(f"tcp:{port}:interface=127.0.0.1" for port in ports))
+        start(service)
+        assert is_locked(folder)
+        for port in ports:
+            async with associate(f"127.0.0.1:{port}") as association:
+                assert await echo(association) == 0
+        await service.stopService()
+        assert [is_free(port) for port in ports] == [True, True]
+
+    @pytest_twisted.ensureDeferred
+    async def test_listens_on_an_endpoint_object_without_privileges(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        """As part of an application that starts its services when it runs already."""
+        endpoint = Endpoint()
+        service = node(folder, endpoint)
+        service.startService()
+        async with associate(endpoint.address) as association:
+            assert await echo(association) == 0
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_log_says_where_instances_go_and_how_safe_they_are(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        service = node(folder, Endpoint())
+        start(service)
+        lines = [formatEvent(event) for event in log if event["log_namespace"].startswith("dimse")]
+        (line,) = [line for line in lines if "instances go to" in line]
+        assert line.startswith("dimse ")
+        assert line.endswith(f"instances go to {folder}, durability full")
+        await service.stopService()
+
+    @pytest.mark.parametrize("privileged", [True, False])
+    @pytest_twisted.ensureDeferred
+    async def test_locked_store_is_misuse_and_closes_the_ports(
+        self, log: Sequence[LogEvent], folder: Path, privileged: bool
+    ) -> None:
+        holder, port = FileStore(folder).open(), free_port()
+        service = node(folder, f"tcp:{port}:interface=127.0.0.1")
+        with pytest.raises(MisuseError, match="another server"):
+            (start if privileged else Node.startService)(service)
+        await deferLater(CLOCK, 0)
+        assert is_free(port)
+        assert not service.running
+        await holder.close()
+
+    @pytest_twisted.ensureDeferred
+    async def test_store_that_cannot_be_used_is_misuse_and_closes_the_ports(
+        self, log: Sequence[LogEvent], tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+        port = free_port()
+        service = node(tmp_path / "file", f"tcp:{port}:interface=127.0.0.1")
+        with pytest.raises(MisuseError, match=str(tmp_path / "file")):
+            start(service)
+        await deferLater(CLOCK, 0)
+        assert is_free(port)
+
+
+class TestStop:
+    @pytest_twisted.ensureDeferred
+    async def test_before_start(self, log: Sequence[LogEvent], folder: Path) -> None:
+        await node(folder, "tcp:0:interface=127.0.0.1", Endpoint()).stopService()
+        assert not folder.exists()
+
+    @pytest_twisted.ensureDeferred
+    async def test_lets_an_open_association_finish(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        endpoint = Endpoint()
+        service = node(folder, endpoint)
+        start(service)
+        port = endpoint.port.getHost().port
+        association = await associate(endpoint.address)
+        ended: list[object] = []
+        stopped = service.stopService().addCallback(ended.append)
+        assert await echo(association) == 0
+        assert not ended
+        assert is_locked(folder)
+        await association.release()
+        await stopped
+        assert not is_locked(folder)
+        assert is_free(port)
+
+    @pytest_twisted.ensureDeferred
+    async def test_aborts_what_is_open_after_grace(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        endpoint = Endpoint()
+        service = node(folder, endpoint, grace=0)
+        start(service)
+        association = await associate(endpoint.address)
+        await service.stopService()
+        reason = await association.when_ended()
+        assert isinstance(reason, AssociationAbortedError)
+        assert reason.by_peer
+        assert not is_locked(folder)
+
+
+def made(folder: Path, *args: str) -> tuple[Node, str]:
+    """A started node as the command line describes it, and its address."""
+    port = free_port()
+    options = Options()
+    listen = f"tcp:{port}:interface=127.0.0.1"
+    options.parseOptions(
+        ["--listen", listen, "--storage", str(folder), "--disk-reserve", "0", *args]
+    )
+    service = makeService(options)
+    start(service)
+    return service, f"127.0.0.1:{port}"
+
+
+def instance(sop_class: str) -> Dataset:
+    dataset = Dataset()
+    dataset.SOPClassUID = sop_class
+    dataset.SOPInstanceUID = "1.2.3"
+    return dataset
+
+
+class TestMakeService:
+    @pytest_twisted.ensureDeferred
+    async def test_answers_to_its_ae_titles_only(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        service, address = made(folder, "--aet", "ARCHIVE", "--aet", "PACS")
+        for title in ("ARCHIVE", "PACS"):
+            async with associate(address, called_ae_title=title) as association:
+                assert await echo(association) == 0
+        with pytest.raises(AssociationRejectedError) as raised:
+            await associate(address, called_ae_title="OTHER")
+        assert (raised.value.source, raised.value.reason) == (1, 7)  # PS3.8 9.3.4
+        await service.stopService()
+
+    @pytest.mark.parametrize(("args", "taken"), [([], False), (["--promiscuous"], True)])
+    @pytest_twisted.ensureDeferred
+    async def test_takes_private_sop_classes_if_promiscuous(
+        self, log: Sequence[LogEvent], folder: Path, args: list[str], taken: bool
+    ) -> None:
+        service, address = made(folder, *args)
+        async with associate(address, [CT_STORAGE, PRIVATE]) as association:
+            classes = {context.abstract_syntax for context in association.contexts.values()}
+        assert classes == ({CT_STORAGE, PRIVATE} if taken else {CT_STORAGE})
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_transfer_syntaxes_in_order_of_preference(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        service, address = made(folder, "--transfer-syntax", IMPLICIT)
+        contexts = [(CT_STORAGE, [EXPLICIT]), (CT_STORAGE, [EXPLICIT, IMPLICIT])]
+        async with associate(address, contexts) as association:
+            (accepted,) = association.contexts.values()
+        assert accepted.transfer_syntax == IMPLICIT
+        await service.stopService()
+
+    @pytest.mark.parametrize(("durability", "synced"), [("full", True), ("relaxed", False)])
+    @pytest_twisted.ensureDeferred
+    async def test_durability_is_that_of_the_store(
+        self,
+        log: Sequence[LogEvent],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        durability: str,
+        synced: bool,
+    ) -> None:
+        service, address = made(folder, "--durability", durability)
+        calls: list[int] = []
+        monkeypatch.setattr("dimse.archive.files.os.fsync", calls.append)
+        async with associate(address, [CT_STORAGE]) as association:
+            assert await store(association, instance(CT_STORAGE)) == 0
+        assert bool(calls) is synced
+        assert len(list(folder.glob("objects/*/*.dcm"))) == 1
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_limits_reach_the_associations(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        service, address = made(folder, "--associations", "1")
+        first = await associate(address)
+        with pytest.raises(AssociationRejectedError) as raised:
+            await associate(address)
+        assert (raised.value.source, raised.value.reason) == (3, 2)  # PS3.8 9.3.4
+        await first.release()
+        await service.stopService()

@@ -1,0 +1,112 @@
+"""What a request came to: the log, and what a performer may do after its end."""
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import LogLevel, formatEvent
+
+from dimse.errors import StatusError
+from dimse.message import command
+from dimse.ul.pdu import PDataTF
+from tests.memory import Net, RawPeer, RecordingSink
+from tests.scripted import COMMAND, ECHO, LAST, RQ, STORE, data, p_data
+from tests.wire import CT_STORAGE
+
+
+@pytest.fixture
+def client(net: Net) -> RawPeer:
+    """A scripted requestor in Sta6; what was logged so far is forgotten."""
+    client = net.client()
+    client.send(RQ)
+    client.received.clear()
+    net.events.clear()
+    return client
+
+
+def lines(net: Net) -> list[tuple[LogLevel, str]]:
+    return [(event["log_level"], formatEvent(event)) for event in net.events]
+
+
+class TestLog:
+    """A line for each instance, and for each request that failed."""
+
+    def test_stored(self, net: Net, client: RawPeer):
+        client.send(STORE, data(b"ab"), ECHO)
+        line = "MODALITY@10.0.0.1:4242: instance 1.2.3: 0x0000 (Success)"
+        assert lines(net) == [(LogLevel.info, line)]
+
+    def test_failed(self, net: Net, client: RawPeer):
+        net.scp.on_finish = lambda sink: fail(StatusError(0xA700, "full"))
+        client.send(STORE, data(b"ab"))
+        ((level, line),) = lines(net)
+        assert level is LogLevel.warn
+        assert "instance 1.2.3: 0xA700" in line
+        assert line.endswith(" full")
+
+    def test_refused(self, net: Net, client: RawPeer):
+        """A C-FIND-RQ, which nobody here performs."""
+        client.send(find_rq())
+        ((level, line),) = lines(net)
+        assert level is LogLevel.warn
+        assert f": Command Field 0020H of {CT_STORAGE}: 0x0211" in line
+
+    def test_done_after_the_end(self, net: Net, client: RawPeer):
+        done: Deferred[int] = Deferred()
+        net.scp.on_finish = lambda sink: done
+        client.send(STORE, data(b"ab"))
+        client.link.cut()
+        net.events.clear()
+        done.callback(0)
+        ((_, line),) = lines(net)
+        assert line.endswith("instance 1.2.3: 0x0000 (Success), but the peer was not told")
+
+
+def find_rq(**more: command.Value) -> bytes:
+    elements: dict[str, Any] = {
+        "CommandField": 0x0020,
+        "MessageID": 9,
+        "CommandDataSetType": command.NO_DATA_SET,
+        "AffectedSOPClassUID": CT_STORAGE,
+    }
+    return p_data((3, COMMAND | LAST, command.encode(elements | more)))
+
+
+def test_a_refusal_repeats_the_uids(client: RawPeer):
+    client.send(find_rq(AffectedSOPInstanceUID="1.2.3"))
+    (pdu,) = client.news
+    assert isinstance(pdu, PDataTF)
+    elements = command.decode(bytes(pdu.pdvs[0].fragment))
+    assert elements["AffectedSOPClassUID"] == CT_STORAGE
+    assert elements["AffectedSOPInstanceUID"] == "1.2.3"
+
+
+def test_pausing_after_the_end_has_no_effect(net: Net, client: RawPeer):
+    """A late call of a sink that has finished must not stop the requests of others."""
+    client.send(STORE, data(b"ab"))
+    net.scp.sinks[0].operation.pauseProducing()
+    client.received.clear()
+    client.send(ECHO)
+    assert client.received
+
+
+def test_a_status_that_is_none(net: Net, client: RawPeer):
+    """It is refused where it is made, and the peer hears of a processing failure."""
+
+    def on_finish(sink: RecordingSink) -> Any:
+        raise StatusError(0x10000)
+
+    net.scp.on_finish = on_finish
+    client.send(ECHO)
+    (pdu,) = client.news
+    assert isinstance(pdu, PDataTF)
+    assert command.decode(bytes(pdu.pdvs[0].fragment))["Status"] == 0x0110
+    (failure,) = net.failures
+    assert failure.check(ValueError)
+    net.failures.clear()
+
+
+@pytest.mark.parametrize("status", [-1, 0x10000])
+def test_a_status_error_needs_a_status(status: int):
+    with pytest.raises(ValueError, match="is no status"):
+        StatusError(status)
