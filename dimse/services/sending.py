@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ async def send(
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
     reactor: Any = None,
-) -> AsyncIterator[SendResult]:
+) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
 
     The SOP classes and transfer syntaxes of what is to be sent are proposed, and for what is not
