@@ -26,6 +26,11 @@ def _element(element: int, vr: bytes, text: str) -> bytes:
     return _SHORT.pack(0x0002, element, vr, len(value)) + value
 
 
+_IMPLEMENTATION = _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID) + _element(
+    0x0013, b"SH", IMPLEMENTATION_VERSION_NAME
+)
+
+
 def file_head(instance: ReceivedInstance) -> bytes:
     """Everything before the data set of a file that holds `instance`."""
     meta = b"".join(
@@ -34,8 +39,7 @@ def file_head(instance: ReceivedInstance) -> bytes:
             _element(0x0002, b"UI", instance.sop_class_uid),
             _element(0x0003, b"UI", instance.sop_instance_uid),
             _element(0x0010, b"UI", instance.transfer_syntax),
-            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            _IMPLEMENTATION,
             _element(0x0017, b"AE", instance.sending_ae_title),
             _element(0x0018, b"AE", instance.receiving_ae_title),
         )

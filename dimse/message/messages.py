@@ -46,11 +46,7 @@ class Message:
     @classmethod
     def missing(cls, elements: dict[str, command.Value]) -> list[str]:
         """The keywords of mandatory elements that `elements` lacks (PS3.7 9.3)."""
-        return [
-            _KEYWORDS[cls][each.name]
-            for each in fields(cls)
-            if each.default is MISSING and _KEYWORDS[cls][each.name] not in elements
-        ]
+        return [keyword for keyword in _MANDATORY[cls] if keyword not in elements]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +137,9 @@ _KEYWORDS: dict[type[Message], dict[str, str]] = {
     for kind in MESSAGES.values()
 }
 """Field name to element keyword: `message_id` is MessageID."""
+
+_MANDATORY = {
+    kind: tuple(_KEYWORDS[kind][each.name] for each in fields(kind) if each.default is MISSING)
+    for kind in MESSAGES.values()
+}
+"""The keywords of the elements that a message must have: fields without default."""
