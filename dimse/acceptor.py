@@ -217,7 +217,9 @@ class _Connection:
             proposed=len(request.contexts),
         )
         for refused in association.refused:
-            log.info("{peer}: refused {refused}", peer=association.peer, refused=escaped(refused))
+            log.info(
+                "{peer}: refused {refused}", peer=association.peer, refused=escaped(str(refused))
+            )
 
     def _answer(self, request: AssociateRQ, host: str) -> AssociateAC | AssociateRJ:
         try:

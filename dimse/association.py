@@ -37,10 +37,10 @@ _WINDOW = 1  # operations outstanding in each direction, as negotiated (PS3.7 D.
 class Association:
     """An established association; it exists from its establishment (Sta6) to its end.
 
-    `contexts` are the accepted presentation contexts by id, `refused` says of each other one what
-    was proposed and why it was not accepted. `peer` is the other side, `ae_title`
-    our own AE title, `is_requestor` our side. `ended` is None until the association is over and
-    then says why. As an async context manager it releases, or aborts when its body raises.
+    `contexts` are the accepted presentation contexts by id, `refused` the others and why. `peer`
+    is the other side, `ae_title` our own AE title, `is_requestor` our side. `ended` is None until
+    the association is over and then says why. As an async context manager it releases, or aborts
+    when its body raises.
     """
 
     def __init__(
@@ -114,7 +114,11 @@ class Association:
                 f"{self.peer} accepted {abstract_syntax} with {', '.join(others)} "
                 f"but not with {transfer_syntax} (PS3.8 9.3.3.2)"
             )
-        reasons = "; ".join(text for text in self.refused if f" {abstract_syntax} " in text)
+        reasons = "; ".join(
+            str(refusal)
+            for refusal in self.refused
+            if refusal.context.abstract_syntax == abstract_syntax
+        )
         raise ContextError(
             f"{self.peer} accepted no context for {abstract_syntax} (PS3.8 9.3.3.2)"
             + (f": {reasons}" if reasons else "")

@@ -15,9 +15,6 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 
-_RANGE = ("least", "most")
-
-
 def _limit(default: float, unit: str, doc: str, least: float = 1, most: float = inf) -> Any:
     metadata = {"unit": unit, "doc": doc, "least": least, "most": most}
     return field(default=default, metadata=metadata)
@@ -81,6 +78,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            value, least, most = getattr(self, each.name), *map(each.metadata.get, _RANGE)
+            value, least, most = (
+                getattr(self, each.name),
+                each.metadata["least"],
+                each.metadata["most"],
+            )
             if not least <= value <= most or value == inf:  # NaN is not in it either
                 raise MisuseError(f"limit {each.name} is {value}, not from {least} to {most}")

@@ -19,6 +19,7 @@ from dimse.errors import (
     MisuseError,
     TimedOutError,
 )
+from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.performing import SCP
 from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
@@ -135,8 +136,8 @@ def associate(
     peer: str | IStreamClientEndpoint,
     contexts: Iterable[ProposedContext] = (VERIFICATION,),
     *,
-    called_ae_title: str = "ANY-SCP",
-    calling_ae_title: str = "DIMSE",
+    called_ae_title: str = CALLED_AE_TITLE,
+    calling_ae_title: str = CALLING_AE_TITLE,
     limits: Limits | None = None,
     scps: Iterable[SCP] = (),
     reactor: Any = None,

@@ -110,7 +110,8 @@ class TestContexts:
             f"context 3, {MR_STORAGE} in {EXPLICIT}, {IMPLICIT}: "
             "result 3, abstract syntax not supported"
         )
-        assert requestor.refused == acceptor.refused == (reason,)
+        assert requestor.refused == acceptor.refused
+        assert [str(refusal) for refusal in requestor.refused] == [reason]
         with pytest.raises(ContextError) as caught:
             requestor.context_for(MR_STORAGE)
         assert str(caught.value).endswith(f": {reason}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dimse.errors import AssociationError, MisuseError, TimedOutError
+from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.ul.negotiation import is_ae_title
 
@@ -137,8 +138,12 @@ version_option = click.version_option(
 _PARAMETERS = (
     click.argument("host"),
     click.argument("port", type=click.IntRange(1, 2**16 - 1)),
-    _ae_title_option("-aet", "--calling-aet", "calling_ae_title", "DIMSE", "Our AE title."),
-    _ae_title_option("-aec", "--called-aet", "called_ae_title", "ANY-SCP", "AE title of the peer."),
+    _ae_title_option(
+        "-aet", "--calling-aet", "calling_ae_title", CALLING_AE_TITLE, "Our AE title."
+    ),
+    _ae_title_option(
+        "-aec", "--called-aet", "called_ae_title", CALLED_AE_TITLE, "AE title of the peer."
+    ),
     *map(_limit_option, _LIMIT_OPTIONS),
     _verbosity_option("-q", "--quiet", Verbosity.QUIET),
     _verbosity_option("-v", "--verbose", Verbosity.VERBOSE),

@@ -14,6 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from dimse.association import Association
 from dimse.errors import AssociationError, DimseError, NotAnInstanceError, ReleasedError
+from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
@@ -70,8 +71,8 @@ async def send(
     peer: str | IStreamClientEndpoint,
     sources: Iterable[Sendable],
     *,
-    called_ae_title: str = "ANY-SCP",
-    calling_ae_title: str = "DIMSE",
+    called_ae_title: str = CALLED_AE_TITLE,
+    calling_ae_title: str = CALLING_AE_TITLE,
     priority: int = MEDIUM,
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,

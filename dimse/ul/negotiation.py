@@ -292,10 +292,23 @@ def settle(
     return accepted
 
 
-def refusals(request: AssociateRQ, answer: AssociateAC) -> list[str]:
-    """What was proposed and not accepted, a line each: ids, UIDs and reason (PS3.8 9.3.3.2)."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A context that was proposed and not accepted, and `why`."""
+
+    context: PresentationContextRQ
+    why: str
+
+    def __str__(self) -> str:
+        offer = self.context
+        syntaxes = ", ".join(offer.transfer_syntaxes)
+        return f"context {offer.context_id}, {offer.abstract_syntax} in {syntaxes}: {self.why}"
+
+
+def refusals(request: AssociateRQ, answer: AssociateAC) -> list[Refusal]:
+    """The contexts that `settle` leaves out, in the order of the request (PS3.8 9.3.3.2)."""
     results = {context.context_id: context for context in answer.contexts}
-    lines = []
+    refused = []
     for offer in request.contexts:
         context = results.get(offer.context_id)
         if context is None:
@@ -306,9 +319,8 @@ def refusals(request: AssociateRQ, answer: AssociateAC) -> list[str]:
             why = f"accepted with {context.transfer_syntax!r}, which was not proposed"
         else:
             continue
-        syntaxes = ", ".join(offer.transfer_syntaxes)
-        lines.append(f"context {offer.context_id}, {offer.abstract_syntax} in {syntaxes}: {why}")
-    return lines
+        refused.append(Refusal(offer, why))
+    return refused
 
 
 def _roles(request: AssociateRQ, answer: AssociateAC) -> dict[str, tuple[bool, bool]]:

@@ -273,7 +273,7 @@ class TestRefusals:
     def test_why(self, answers: tuple[PresentationContextAC, ...], why: str):
         request = rq((CT_STORAGE, (EXPLICIT, IMPLICIT)))
         line = f"context 1, {CT_STORAGE} in {EXPLICIT}, {IMPLICIT}: {why}"
-        assert refusals(request, ac(*answers)) == [line]
+        assert [str(each) for each in refusals(request, ac(*answers))] == [line]
 
     def test_none(self):
         assert refusals(rq(ECHO), ac(PresentationContextAC(1, 0, IMPLICIT))) == []
