@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dimse.acceptor import AcceptorFactory, Listener, listen
+    from dimse.acceptor import AcceptorFactory, Admission, Listener, Requesting, listen
     from dimse.archive.files import FileStore
     from dimse.association import Association
     from dimse.errors import (
@@ -24,18 +24,50 @@ if TYPE_CHECKING:
         StatusError,
         TimedOutError,
     )
+    from dimse.events import Event, subscribe
+    from dimse.invoking import Answer
     from dimse.limits import Limits
     from dimse.message.status import Category, Status
-    from dimse.performing import SCP, Operation, Peer, Sink
+    from dimse.performing import SCP, Operation, Outcome, Peer, Sink
     from dimse.requestor import Associating, RequestorFactory, associate
+    from dimse.services.answers import Answers
+    from dimse.services.extended import (
+        CompositeRetrieveOptions,
+        QueryOptions,
+        RetrieveOptions,
+        StorageOptions,
+        WorklistOptions,
+        common_extended,
+    )
     from dimse.services.instance import Instance
+    from dimse.services.normalized import (
+        NormalizedSCP,
+        Reply,
+        n_action,
+        n_create,
+        n_delete,
+        n_event_report,
+        n_get,
+        n_set,
+    )
+    from dimse.services.query import Matches, QuerySCP, find
+    from dimse.services.retrieve import Retrieval, SubOperations, get, get_contexts, move, move_here
+    from dimse.services.retrieving import RetrieveSCP
     from dimse.services.sending import SendResult, send
     from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP, store
     from dimse.services.verification import VerificationSCP, echo
+    from dimse.sop_classes import (
+        MODALITY_PERFORMED_PROCEDURE_STEP,
+        MODALITY_WORKLIST,
+        PATIENT_ROOT,
+        STUDY_ROOT,
+        InformationModel,
+    )
+    from dimse.ul.identity import jwt, kerberos, saml, username, username_and_passcode
     from dimse.ul.negotiation import AcceptedContext, SupportedContext
 
 _HOMES = {
-    "dimse.acceptor": ("AcceptorFactory", "Listener", "listen"),
+    "dimse.acceptor": ("AcceptorFactory", "Admission", "Listener", "Requesting", "listen"),
     "dimse.archive.files": ("FileStore",),
     "dimse.association": ("Association",),
     "dimse.errors": (
@@ -52,57 +84,135 @@ _HOMES = {
         "StatusError",
         "TimedOutError",
     ),
+    "dimse.events": ("Event", "subscribe"),
+    "dimse.invoking": ("Answer",),
     "dimse.limits": ("Limits",),
     "dimse.message.status": ("Category", "Status"),
-    "dimse.performing": ("SCP", "Operation", "Peer", "Sink"),
+    "dimse.performing": ("Operation", "Outcome", "Peer", "SCP", "Sink"),
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
+    "dimse.services.answers": ("Answers",),
+    "dimse.services.extended": (
+        "CompositeRetrieveOptions",
+        "QueryOptions",
+        "RetrieveOptions",
+        "StorageOptions",
+        "WorklistOptions",
+        "common_extended",
+    ),
     "dimse.services.instance": ("Instance",),
+    "dimse.services.normalized": (
+        "NormalizedSCP",
+        "Reply",
+        "n_action",
+        "n_create",
+        "n_delete",
+        "n_event_report",
+        "n_get",
+        "n_set",
+    ),
+    "dimse.services.query": ("Matches", "QuerySCP", "find"),
+    "dimse.services.retrieve": (
+        "Retrieval",
+        "SubOperations",
+        "get",
+        "get_contexts",
+        "move",
+        "move_here",
+    ),
+    "dimse.services.retrieving": ("RetrieveSCP",),
     "dimse.services.sending": ("SendResult", "send"),
     "dimse.services.storage": ("InstanceStore", "ReceivedInstance", "StorageSCP", "store"),
     "dimse.services.verification": ("VerificationSCP", "echo"),
+    "dimse.sop_classes": (
+        "InformationModel",
+        "MODALITY_WORKLIST",
+        "PATIENT_ROOT",
+        "STUDY_ROOT",
+    ),
+    "dimse.ul.identity": ("jwt", "kerberos", "saml", "username", "username_and_passcode"),
     "dimse.ul.negotiation": ("AcceptedContext", "SupportedContext"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # as a literal, for type checkers take nothing else as an export
+    "MODALITY_WORKLIST",
+    "PATIENT_ROOT",
     "SCP",
+    "STUDY_ROOT",
     "AcceptedContext",
     "AcceptorFactory",
+    "Admission",
+    "Answer",
+    "Answers",
     "Associating",
     "Association",
     "AssociationAbortedError",
     "AssociationError",
     "AssociationRejectedError",
     "Category",
+    "CompositeRetrieveOptions",
     "ConnectionLostError",
     "ContextError",
     "DimseError",
+    "Event",
     "FileStore",
+    "InformationModel",
     "Instance",
     "InstanceStore",
     "Limits",
     "Listener",
+    "Matches",
     "MisuseError",
+    "NormalizedSCP",
     "NotAnInstanceError",
     "Operation",
+    "Outcome",
     "Peer",
     "ProtocolError",
+    "QueryOptions",
+    "QuerySCP",
     "ReceivedInstance",
     "ReleasedError",
+    "Reply",
+    "Requesting",
     "RequestorFactory",
+    "Retrieval",
+    "RetrieveOptions",
+    "RetrieveSCP",
     "SendResult",
     "Sink",
     "Status",
     "StatusError",
+    "StorageOptions",
     "StorageSCP",
+    "SubOperations",
     "SupportedContext",
     "TimedOutError",
     "VerificationSCP",
+    "WorklistOptions",
     "associate",
+    "common_extended",
     "echo",
+    "find",
+    "get",
+    "get_contexts",
+    "jwt",
+    "kerberos",
     "listen",
+    "move",
+    "move_here",
+    "n_action",
+    "n_create",
+    "n_delete",
+    "n_event_report",
+    "n_get",
+    "n_set",
+    "saml",
     "send",
     "store",
+    "subscribe",
+    "username",
+    "username_and_passcode",
 ]
 
 

@@ -1,7 +1,8 @@
 """The association acceptor: `listen()`, its factory, and who may come in (PS3.8 7.1, 9.1)."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -15,6 +16,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dimse.association import Association
 from dimse.errors import (
@@ -24,19 +26,61 @@ from dimse.errors import (
     RejectResult,
     RejectSource,
 )
+from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
+from dimse.ul import tracing
+from dimse.ul.items import UserIdentityRQ
 from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
 
 _TEMPORARY_CONGESTION, _LOCAL_LIMIT_EXCEEDED = 1, 2  # PS3.8 9.3.4, source 3
+_CONGESTION = AssociateRJ(
+    RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, _TEMPORARY_CONGESTION
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Requesting:
+    """Who asks for an association, and how: what `admit` decides about.
+
+    `peer` is its AE title and address, `request` all that it says, `user_identity` who its user
+    is, if it says so (PS3.7 D.3.3.7).
+    """
+
+    peer: Peer
+    request: AssociateRQ
+
+    @property
+    def user_identity(self) -> UserIdentityRQ | None:
+        """The user identity that was sent, not verified by anybody yet."""
+        user = self.request.user_information
+        return user.user_identity if user is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What one requestor gets; None is what the acceptor gives everybody.
+
+    `scps` perform its requests, `limits` are its bounds, with the operations window among them;
+    `identity_response` answers its user identity, if it wants an answer: b"" for types 1 and 2.
+    """
+
+    scps: Sequence[SCP] | None = None
+    limits: Limits | None = None
+    identity_response: bytes | None = None
+
+
+Admit = Callable[[Requesting], Admission | Awaitable[Admission | None] | None]
 
 
 class AcceptorFactory(ServerFactory):
     """Accepts associations for a set of SCPs.
 
-    `ae_titles` are the called AE titles it answers to; any if there is none. A connection
+    `ae_titles` are the called AE titles it answers to; any if there is none. `admit` is asked
+    about each requestor, and may take its time: it returns an `Admission` or None, or a Deferred
+    or coroutine of one, and raises `AssociationRejectedError` to reject. A connection
     counts against `Limits.connections` until it is an association, then against
     `Limits.associations`; what is above is not accepted, or rejected as transient.
     """
@@ -51,6 +95,7 @@ class AcceptorFactory(ServerFactory):
         ae_titles: Iterable[str] = (),
         limits: Limits,
         clock: IReactorTime,
+        admit: Admit | None = None,
     ) -> None:
         titles = frozenset(title.strip() for title in ae_titles)
         for title in titles:
@@ -59,13 +104,9 @@ class AcceptorFactory(ServerFactory):
         self.limits = limits
         self.clock = clock
         self.scps = tuple(scps)
-        self.policy = Policy(
-            contexts=_composed(self.scps),
-            maximum_length=limits.maximum_length,
-            ae_titles=titles or None,
-            otherwise=self._otherwise,
-            maximum_transfer_syntaxes=limits.transfer_syntaxes,
-        )
+        self.admit = admit
+        self._titles = titles or None
+        self._policy = self._policy_of(self.scps, limits)
         self._connections: set[_Connection] = set()
         self._waiting: Counter[str] = Counter()  # those without association, by address
         self._associated: Counter[str] = Counter()  # those with one, by address
@@ -146,9 +187,26 @@ class AcceptorFactory(ServerFactory):
                 self._deadline.cancel()
             self._drained.callback(None)
 
-    def _otherwise(self, abstract_syntax: str) -> SupportedContext | None:
-        answers = (scp.otherwise(abstract_syntax) for scp in self.scps)
-        return next((answer for answer in answers if answer is not None), None)
+    def policy(self, admission: Admission) -> Policy:
+        """What is negotiated with a requestor that was admitted so."""
+        if admission.scps is None and admission.limits is None:
+            return self._policy
+        scps = self.scps if admission.scps is None else admission.scps
+        return self._policy_of(scps, admission.limits or self.limits)
+
+    def _policy_of(self, scps: Sequence[SCP], limits: Limits) -> Policy:
+        def otherwise(abstract_syntax: str) -> SupportedContext | None:
+            answers = (scp.otherwise(abstract_syntax) for scp in scps)
+            return next((answer for answer in answers if answer is not None), None)
+
+        return Policy(
+            contexts=_composed(scps),
+            maximum_length=limits.maximum_length,
+            ae_titles=self._titles,
+            otherwise=otherwise,
+            maximum_transfer_syntaxes=limits.transfer_syntaxes,
+            window=(limits.operations_performed, limits.operations_invoked),
+        )
 
 
 class _Connection:
@@ -159,6 +217,8 @@ class _Connection:
         self.association: Association | None = None
         self.protocol = UpperLayerProtocol(self, factory.limits, factory.clock)
         self._factory = factory
+        self._admitting: Deferred[Any] | None = None
+        self._span: Span | None = None
 
     def abort(self) -> None:
         """End it, whatever state it is in."""
@@ -174,20 +234,30 @@ class _Connection:
     # Establisher
 
     def associate_indication(self, request: AssociateRQ) -> None:
-        """Accept or reject at once."""
-        factory = self._factory
-        address = self.protocol.transport.getPeer()
-        peer = Peer.at(request.calling_ae_title, address)
-        answer = self._answer(request, _host(address))
+        """Accept or reject, at once unless `admit` takes its time."""
+        factory, protocol = self._factory, self.protocol
+        if protocol.events:
+            self._span = tracing.negotiation(protocol.events, factory.clock, "scp", request)
+        peer = Peer.at(request.calling_ae_title, protocol.transport.getPeer())
+        if factory.admit is None or factory.refusal(self.host) is not None:
+            self._decide(Admission(), request, peer)
+            return
+        admitting: Deferred[Any] = maybeDeferred(factory.admit, Requesting(peer, request))
+        self._admitting = admitting
+        admitting.addTimeout(factory.limits.associate, factory.clock)
+        admitting.addCallbacks(self._admitted, self._refused, (request, peer), {}, (request, peer))
+        admitting.addErrback(self._failed, request, peer)
+
+    def _admitted(self, admission: Admission | None, request: AssociateRQ, peer: Peer) -> None:
+        if self._admitting is not None:  # else the peer has gone, and the verdict is dropped
+            self._admitting = None
+            self._decide(admission or Admission(), request, peer)
+
+    def _decide(self, admission: Admission, request: AssociateRQ, peer: Peer) -> None:
+        factory, address = self._factory, self.protocol.transport.getPeer()
+        answer = self._answer(request, _host(address), admission)
         if isinstance(answer, AssociateRJ):
-            factory.log.warn(
-                "{peer} called {called}: {error}{why}",
-                peer=peer,
-                called=escaped(request.called_ae_title),
-                error=AssociationRejectedError(answer.result, answer.source, answer.reason),
-                why=f": {answer.why}" if answer.why else "",
-            )
-            self.protocol.reject(answer)
+            self._reject(answer, request, peer)
             return
         self.association = Association(
             self.protocol,
@@ -195,16 +265,49 @@ class _Connection:
             answer,
             is_requestor=False,
             address=address,
-            limits=factory.limits,
+            limits=admission.limits or factory.limits,
             clock=factory.clock,
-            scps=factory.scps,
+            scps=factory.scps if admission.scps is None else admission.scps,
         )
         self.protocol.user = self.association
         factory.established(self.host, _host(address))
         self.host = _host(address)
+        self._negotiated("accepted", request, len(self.association.contexts))
         self._say_established(request, self.association)
         self.association.when_ended().addCallback(self._ended, peer)
         self.protocol.accept(answer)
+
+    def _refused(self, failure: Failure, request: AssociateRQ, peer: Peer) -> None:
+        """`admit` does not want it, was too slow, is broken, or the peer has gone meanwhile."""
+        if self._admitting is None:
+            return
+        self._admitting = None
+        error = failure.value
+        if isinstance(error, AssociationRejectedError):
+            answer = AssociateRJ(error.result, error.source, error.reason)
+            self._reject(answer, request, peer)
+        else:
+            self._failed(failure, request, peer)
+
+    def _failed(self, failure: Failure, request: AssociateRQ, peer: Peer) -> None:
+        self._factory.log.failure("{peer}: whether to admit it is not known", failure, peer=peer)
+        self._reject(_CONGESTION, request, peer)
+
+    def _reject(self, answer: AssociateRJ, request: AssociateRQ, peer: Peer) -> None:
+        error = AssociationRejectedError(answer.result, answer.source, answer.reason)
+        self._factory.log.warn(
+            "{peer} called {called}: {error}{why}",
+            peer=peer,
+            called=escaped(request.called_ae_title),
+            error=error,
+            why=f": {answer.why}" if answer.why else "",
+        )
+        self._negotiated("rejected", request, 0)
+        self.protocol.reject(answer)
+
+    def _negotiated(self, result: str, request: AssociateRQ, accepted: int) -> None:
+        if self._span is not None:
+            tracing.negotiated(self._span, result, accepted, len(request.contexts))
 
     def _say_established(self, request: AssociateRQ, association: Association) -> None:
         log = self._factory.log
@@ -221,22 +324,26 @@ class _Connection:
                 "{peer}: refused {refused}", peer=association.peer, refused=escaped(str(refused))
             )
 
-    def _answer(self, request: AssociateRQ, host: str) -> AssociateAC | AssociateRJ:
+    def _answer(
+        self, request: AssociateRQ, host: str, admission: Admission
+    ) -> AssociateAC | AssociateRJ:
+        factory = self._factory
         try:
-            return self._factory.refusal(host) or negotiate(request, self._factory.policy)
-        except Exception:  # noqa: BLE001  an SCP is asked for what it supports
-            self._factory.log.failure("an SCP failed in the negotiation")
-            return AssociateRJ(
-                RejectResult.TRANSIENT,
-                RejectSource.SERVICE_PROVIDER_PRESENTATION,
-                _TEMPORARY_CONGESTION,
+            return factory.refusal(host) or negotiate(
+                request, factory.policy(admission), admission.identity_response
             )
+        except Exception:  # noqa: BLE001  an SCP is asked for what it supports
+            factory.log.failure("an SCP failed in the negotiation")
+            return _CONGESTION
 
     def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
         """Never called: an acceptor gets no confirmation (PS3.8 Table 9-10, Sta5)."""
 
     def abort_indication(self, error: AssociationError) -> None:
-        """The peer went before it got an answer; there is nothing to undo."""
+        """The peer went before it got an answer: nobody needs to decide any more."""
+        admitting, self._admitting = self._admitting, None
+        if admitting is not None:
+            admitting.cancel()
 
     def _ended(self, reason: AssociationError, peer: Peer) -> None:
         self._factory.log.info(
@@ -281,31 +388,36 @@ def listen(
     *,
     ae_titles: Iterable[str] = (),
     limits: Limits | None = None,
+    admit: Admit | None = None,
     reactor: Any = None,
 ) -> Deferred[Listener]:
     """Accept associations (PS3.8 7.1).
 
     `endpoint` is a server endpoint or its string, such as `tcp:11112` or
     `tcp:11112:interface=127.0.0.1`. `scps` say what is supported and perform it. `ae_titles` are
-    the called AE titles to answer to, any if there is none.
+    the called AE titles to answer to, any if there is none. `admit` decides about each
+    requestor, as `AcceptorFactory` says.
 
     Fires with the `Listener`; fails with what the `listen` of the endpoint fails with. Raises
     `MisuseError` for a wrong AE title and `ValueError` for a wrong endpoint string.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
-    factory = AcceptorFactory(scps, ae_titles=ae_titles, limits=limits or Limits(), clock=reactor)
+    factory = AcceptorFactory(
+        scps, ae_titles=ae_titles, limits=limits or Limits(), clock=reactor, admit=admit
+    )
     server: Any = serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
     listening: Deferred[IListeningPort] = server.listen(factory)
     return listening.addCallback(Listener, factory)
 
 
 def _composed(scps: Iterable[SCP]) -> dict[str, SupportedContext]:
-    """The contexts of all SCPs; the first that lists an abstract syntax has it."""
+    """The contexts of all SCPs, joined where several list an abstract syntax."""
     contexts: dict[str, SupportedContext] = {}
     for scp in scps:
         for abstract_syntax, supported in scp.contexts.items():
-            contexts.setdefault(abstract_syntax, supported)
+            before = contexts.get(abstract_syntax)
+            contexts[abstract_syntax] = before.joined(supported) if before else supported
     return contexts
 
 

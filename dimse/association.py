@@ -1,6 +1,7 @@
 """An association in use: what its user can do with it, in both roles (PS3.7 7, PS3.8 7)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -18,29 +19,38 @@ from dimse.errors import (
     ProtocolError,
     ReleasedError,
 )
-from dimse.invoking import Invoker
+from dimse.invoking import Answer, Invocation, Invoker
 from dimse.limits import Limits
 from dimse.message import command
-from dimse.message.messages import RESPONSE_BIT, Request, Response
+from dimse.message.base import RESPONSE_BIT, Request
 from dimse.performer import Performer
 from dimse.performing import SCP, Peer
 from dimse.sending import Outbox, Source
-from dimse.ul.negotiation import AcceptedContext, refusals, settle
-from dimse.ul.pdu import AssociateAC, AssociateRQ, PDataTF
+from dimse.sop_classes import serves
+from dimse.ul.explanation import explain
+from dimse.ul.negotiation import (
+    AcceptedContext,
+    agreed_extended,
+    agreed_window,
+    refusals,
+    settle,
+)
+from dimse.ul.pdu import AssociateAC, AssociateRQ, PDataTF, UserInformation
 from dimse.ul.pdv import MessageReader, fragment_length
 from dimse.ul.protocol import UpperLayerProtocol
 from dimse.ul.table import Sta
-
-_WINDOW = 1  # operations outstanding in each direction, as negotiated (PS3.7 D.3.3.3)
 
 
 class Association:
     """An established association; it exists from its establishment (Sta6) to its end.
 
-    `contexts` are the accepted presentation contexts by id, `refused` the others and why. `peer`
-    is the other side, `ae_title` our own AE title, `is_requestor` our side. `ended` is None until
-    the association is over and then says why. As an async context manager it releases, or aborts
-    when its body raises.
+    `contexts` are the accepted presentation contexts by id, `refused` the others and why;
+    `explanation` says it all in words. `peer` is the other side, `ae_title` our own AE title,
+    `is_requestor` our side; `request_pdu` and `answer_pdu` made it, `extended` is what the acceptor
+    answered to the extended negotiation, by SOP class. `window` holds how many operations we may
+    invoke, and perform, at a time. `limits` are those it lives by, `events` what it tells.
+    `ended` is None until the association is over and then says why. As an async context manager it
+    releases, or aborts when its body raises.
     """
 
     def __init__(
@@ -58,14 +68,36 @@ class Association:
         """Of what both sides said; raises `ProtocolError` when that makes no association."""
         self.contexts = settle(request, answer, requestor=is_requestor)
         self.refused = tuple(refusals(request, answer))
+        self.extended = agreed_extended(request, answer)
         titles = (request.calling_ae_title, request.called_ae_title)
         self.ae_title, theirs = titles if is_requestor else reversed(titles)
         self.peer = Peer.at(theirs, address)
+        self.request_pdu, self.answer_pdu = request, answer
         self.is_requestor = is_requestor
+        self.limits = limits
+        self.clock = clock
+        self.events = protocol.events
+        self.seconds = clock.seconds
         self.ended: AssociationError | None = None
         self._protocol = protocol
-        user = (answer if is_requestor else request).user_information
-        longest = (user and user.maximum_length) or limits.send_length
+        self._join_parts(list(scps))
+        self._receiver: Invoker | Performer = self._performer
+        self._paused_by: set[object] = set()
+        self._releasing = False
+        self._release_waiters: list[Deferred[None]] = []
+        self._release_asked = False
+        self._end_waiters: list[Deferred[AssociationError]] = []
+
+    def _join_parts(self, scps: list[SCP]) -> None:
+        limits, protocol = self.limits, self._protocol
+        invoked, performed = agreed_window(
+            self.request_pdu, self.answer_pdu, requestor=self.is_requestor
+        )
+        self.window = (
+            min(invoked or limits.operations_invoked, limits.operations_invoked),
+            min(performed or limits.operations_performed, limits.operations_performed),
+        )
+        longest = self.peer_information.maximum_length or limits.send_length
         self._outbox = Outbox(
             self._write,
             lambda: protocol.sending_paused,
@@ -81,47 +113,63 @@ class Association:
         )
         self._invoker = Invoker(
             self._outbox,
-            clock,
-            self._give_up,
-            self.proceed,
-            response_time=limits.response,
-            window=_WINDOW,
+            self.clock,
+            limits,
+            self.events,
+            excused=self._excuses,
+            give_up=self._give_up,
+            changed=self.proceed,
+            window=self.window[0],
         )
-        self._performer = Performer(self, self._outbox, self._reader, scps, window=_WINDOW)
-        self._paused_by: set[object] = set()
-        self._releasing = False
-        self._release_waiters: list[Deferred[None]] = []
-        self._release_asked = False
-        self._end_waiters: list[Deferred[AssociationError]] = []
+        self._performer = Performer(
+            self, self._outbox, self._reader, scps, self.clock, limits, window=self.window[1]
+        )
+
+    @property
+    def peer_information(self) -> UserInformation:
+        """What the peer said of itself: its implementation, maximum length, identity (PS3.8 D)."""
+        pdu = self.answer_pdu if self.is_requestor else self.request_pdu
+        return pdu.user_information or UserInformation()
+
+    @property
+    def explanation(self) -> list[str]:
+        """The outcome of the negotiation, in lines that a person can read."""
+        return explain(self.request_pdu, self.answer_pdu, requestor=self.is_requestor)
 
     # What its user calls
 
     def context_for(
-        self, abstract_syntax: str, transfer_syntax: str | None = None
+        self, sop_class: str, transfer_syntax: str | None = None, *, as_scp: bool = False
     ) -> AcceptedContext:
-        """The context in which we may invoke operations of an abstract syntax.
+        """The context in which we may invoke operations of a SOP class.
 
-        Raises `ContextError`, which says what the peer accepted, if there is none.
+        That is one of its own abstract syntax, or else of a Meta SOP class that it is a member of.
+        `as_scp` asks for one in which we are the SCP, as N-EVENT-REPORT needs it. Raises
+        `ContextError`, which says what the peer accepted, if there is none.
         """
         others = []
-        for context in self.contexts.values():
-            if context.abstract_syntax == abstract_syntax and context.scu:
+        for context in sorted(
+            self.contexts.values(), key=lambda context: context.abstract_syntax != sop_class
+        ):
+            role = context.scp if as_scp else context.scu
+            if role and serves(context.abstract_syntax, sop_class):
                 if transfer_syntax in (None, context.transfer_syntax):
                     return context
                 others.append(context.transfer_syntax)
         if others:
             raise ContextError(
-                f"{self.peer} accepted {abstract_syntax} with {', '.join(others)} "
+                f"{self.peer} accepted {sop_class} with {', '.join(others)} "
                 f"but not with {transfer_syntax} (PS3.8 9.3.3.2)"
             )
         reasons = "; ".join(
             str(refusal)
             for refusal in self.refused
-            if refusal.context.abstract_syntax == abstract_syntax
+            if serves(refusal.context.abstract_syntax, sop_class)
         )
+        role_name = "SCP" if as_scp else "SCU"
         raise ContextError(
-            f"{self.peer} accepted no context for {abstract_syntax} (PS3.8 9.3.3.2)"
-            + (f": {reasons}" if reasons else "")
+            f"{self.peer} accepted no context for {sop_class} with us as {role_name} "
+            f"(PS3.8 9.3.3.2)" + (f": {reasons}" if reasons else "")
         )
 
     def next_message_id(self) -> int:
@@ -129,18 +177,56 @@ class Association:
         return self._invoker.next_message_id()
 
     def request(
-        self, context: AcceptedContext, request: Request, source: Source | None = None
-    ) -> "Deferred[Response]":
-        """Invoke an operation; fires with the response, whatever its status is (PS3.7 7.5).
+        self,
+        context: AcceptedContext,
+        request: Request,
+        source: Source | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> "Deferred[Answer]":
+        """Invoke an operation; fires with the `Answer`, whatever its status is (PS3.7 7.5).
 
-        `source` is the data set, encoded in the transfer syntax of `context`. Fails with an
-        `AssociationError` when the association ends before, or with the error of the source.
+        `source` is the data set, encoded in the transfer syntax of `context`; `timeout` takes the
+        place of `Limits.response`, in seconds. Of many responses the final one counts. Fails with
+        an `AssociationError` when the association ends before, or with the error of the source.
+        """
+        try:
+            return self.invoke(context, request, source, lambda _: None, timeout=timeout).answer
+        except DimseError as error:
+            return fail(error)
+
+    def invoke(
+        self,
+        context: AcceptedContext,
+        request: Request,
+        source: Source | None,
+        on_pending: Callable[[Answer], object],
+        *,
+        timeout: float | None = None,
+    ) -> Invocation:
+        """As `request`, and `on_pending` is called with each Pending response.
+
+        Raises the `AssociationError` that has ended the association, or `MisuseError`.
         """
         if self.ended is not None:
-            return fail(self.ended)
+            raise self.ended
         if self._releasing:
-            return fail(MisuseError("a request after the release of the association (PS3.7 A.5)"))
-        return self._invoker.invoke(context.context_id, request, source)
+            raise MisuseError("a request after the release of the association (PS3.7 A.5)")
+        return self._invoker.invoke(context, request, source, on_pending, timeout)
+
+    def stop(self, invocation: Invocation) -> None:
+        """Send C-CANCEL for a C-FIND, C-GET or C-MOVE; its `answer` fires with the final response
+        (PS3.7 9.3.2.3)."""
+        self._invoker.stop(invocation)
+
+    @contextmanager
+    def performing(self, scp: SCP) -> Iterator[None]:
+        """Let `scp` perform requests of the peer for a while, before all other SCPs."""
+        self._performer.scps.insert(0, scp)
+        try:
+            yield
+        finally:
+            self._performer.scps.remove(scp)
 
     def release(self) -> "Deferred[None]":
         """End the association in order, after the operations that are outstanding.
@@ -234,20 +320,22 @@ class Association:
             raise ProtocolError("a command set without Command Field or Data Set Type (PS3.7 E.1)")
         has_data_set = data_set != command.NO_DATA_SET
         if field & RESPONSE_BIT:
-            self._invoker.received(field, elements)
+            self._receiver = self._invoker
+            self._invoker.received(field, elements, has_data_set=has_data_set)
         else:
+            self._receiver = self._performer
             self._performer.begin(context_id, elements, has_data_set=has_data_set)
         return has_data_set
 
     def data_received(self, fragment: memoryview) -> None:
-        """A fragment of the data set of a request; that of a response of ours has no use."""
-        self._performer.write(fragment)
+        """A fragment of the data set of the message."""
+        self._receiver.write(fragment)
 
     def data_ended(self) -> None:
         """The data set is complete."""
-        self._performer.finish()
+        self._receiver.finish()
 
-    # Host: what the performer asks for
+    # What the performer asks for
 
     def set_paused(self, by: object, paused: bool) -> None:
         """Stop reading, or go on when nobody else wants it stopped."""
@@ -277,6 +365,10 @@ class Association:
 
     # Inside
 
+    def _excuses(self) -> bool:
+        """Whether a response may take longer: we do not read, or the peer is busy with us."""
+        return bool(self._paused_by) or self.receiving or self._performer.busy
+
     def _write(self, data: bytes) -> None:
         if self._protocol.can_send_data:  # else we asked for release, and nothing may follow
             self._protocol.send_data(data)
@@ -304,7 +396,7 @@ class Association:
         """Tell everybody who waits for something of this association, once."""
         if self.ended is not None:
             return
-        self.ended = reason
+        self.ended = self._protocol.outcome = reason
         self._outbox.clear()
         self._performer.end(reason)
         self._paused_by.clear()

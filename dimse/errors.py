@@ -105,11 +105,21 @@ class StatusError(DimseError):
     """A DIMSE operation failed with `status` (PS3.7 Annex C).
 
     Raised to the SCU for a response of the category Failure; raised by what performs an
-    operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902) and
-    the tags `offending` as Offending Element (0000,0901).
+    operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902), the
+    tags `offending` as Offending Element (0000,0901) or Attribute Identifier List (0000,1005),
+    and `data`, an encoded data set, where the response has one. At the SCU `response` is the
+    message that came.
     """
 
-    def __init__(self, status: int, comment: str = "", offending: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        comment: str = "",
+        offending: tuple[int, ...] = (),
+        *,
+        data: bytes | None = None,
+        response: object = None,
+    ) -> None:
         if not 0 <= status <= 0xFFFF:
             raise ValueError(f"{status:#x} is no status (PS3.7 E.1)")
         text = f"status 0x{status:04X}"
@@ -117,6 +127,8 @@ class StatusError(DimseError):
         self.status = status
         self.comment = comment
         self.offending = offending
+        self.data = data
+        self.response = response
 
 
 class AssociationError(DimseError):

@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -18,32 +18,50 @@ from dimse.errors import (
     ProtocolError,
     TimedOutError,
 )
+from dimse.events import Events, Span
+from dimse.limits import Limits
+from dimse.message.base import Request, Response
 from dimse.message.command import Value
-from dimse.message.messages import MESSAGES, Request, Response
-from dimse.message.status import Status
+from dimse.message.messages import MESSAGES, CCancelRQ
+from dimse.message.status import Category, Status
 from dimse.sending import Outbox, OutgoingMessage, Source
+from dimse.ul.negotiation import AcceptedContext
 
 _LAST_MESSAGE_ID = 0xFFFF
 
 
-@dataclass(slots=True, eq=False)
-class _Invocation:
-    """A request on its way; `answer` is None once nobody waits for it any more."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response and its data set, encoded in the transfer syntax of `context`."""
 
-    context_id: int
+    context: AcceptedContext
+    response: Response
+    data: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Invocation:
+    """A request on its way; `answer` fires with its final answer, and nobody may wait for it."""
+
+    context: AcceptedContext
     request: Request
     source: Source | None
-    answer: Deferred[Response] | None = None
+    on_pending: Callable[[Answer], object]
+    response_time: float
+    answer: Deferred[Answer] = field(init=False)
+    settled: bool = False  # whether `answer` has fired
+    stopped: bool = False  # whether C-CANCEL was sent
     message: OutgoingMessage | None = None
-    response: Response | None = None
+    early: Answer | None = None  # it failed before the data set was sent
     timer: IDelayedCall | None = None
+    span: Span | None = None
 
 
 class Invoker:
     """Invokes operations on the peer, `window` at a time; the others wait their turn.
 
-    `response_time` is how long a response may take, and `give_up(error)` ends the association,
-    and `changed()` is told when one operation less is outstanding.
+    `excused()` tells whether it is not the peer's fault that no response comes, `give_up(error)`
+    ends the association, and `changed()` is told when one operation less is outstanding.
     """
 
     _log = Logger()
@@ -52,21 +70,27 @@ class Invoker:
         self,
         outbox: Outbox,
         clock: IReactorTime,
+        limits: Limits,
+        events: Events,
+        *,
+        excused: Callable[[], bool],
         give_up: Callable[[AssociationError], None],
         changed: Callable[[], None],
-        *,
-        response_time: float,
         window: int,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
+        self._limits = limits
+        self._events = events
+        self._excused = excused
         self._give_up = give_up
         self._changed = changed
-        self._response_time = response_time
         self._window = window
         self._message_id = 0
-        self._invoked: dict[int, _Invocation] = {}
-        self._waiting: deque[_Invocation] = deque()
+        self._invoked: dict[int, Invocation] = {}
+        self._waiting: deque[Invocation] = deque()
+        self._receiving: tuple[Invocation | None, Answer | None] = (None, None)
+        self._data = bytearray()
 
     @property
     def busy(self) -> bool:
@@ -82,96 +106,185 @@ class Invoker:
                 return self._message_id
 
     def invoke(
-        self, context_id: int, request: Request, source: Source | None
-    ) -> Deferred[Response]:
-        """Send a request and its data set; fires with the response, whatever its status is.
+        self,
+        context: AcceptedContext,
+        request: Request,
+        source: Source | None,
+        on_pending: Callable[[Answer], object],
+        response_time: float | None,
+    ) -> Invocation:
+        """Send a request and its data set.
 
-        Cancelling takes a request back that was not sent, and forgets one that was; cut off in
-        the middle of its data set, it ends the association.
+        Cancelling its `answer` takes a request back that was not sent; one that was is cancelled
+        with C-CANCEL if it is C-FIND, C-GET or C-MOVE, else forgotten; cut off in the middle of
+        its data set, it ends the association.
         """
-        invocation = _Invocation(context_id, request, source)
-        answer: Deferred[Response] = Deferred(lambda _: self._cancel(invocation))
-        invocation.answer = answer
+        seconds = self._limits.response if response_time is None else response_time
+        invocation = Invocation(context, request, source, on_pending, seconds)
+        invocation.answer = Deferred(lambda _: self._cancel(invocation))
         self._waiting.append(invocation)
         self._start()
-        return answer
+        return invocation
 
-    def received(self, command_field: int, elements: dict[str, Value]) -> None:
+    def stop(self, invocation: Invocation) -> None:
+        """Send C-CANCEL for it; its `answer` fires with what the peer makes of that.
+
+        One that was not sent at all is taken back, and fails with `CancelledError`.
+        """
+        if self._take_back(invocation):
+            self._settle(invocation, CancelledError())
+        elif invocation.request.message_id in self._invoked and not invocation.stopped:
+            invocation.stopped = True
+            message = CCancelRQ(message_id_being_responded_to=invocation.request.message_id)
+            self._outbox.send(
+                invocation.context.context_id,
+                message.encode(),
+                None,
+                sent=lambda: None,
+                failed=lambda _: None,
+            )
+
+    # What the peer sends
+
+    def received(
+        self, command_field: int, elements: dict[str, Value], *, has_data_set: bool
+    ) -> None:
         """A response of the peer; raises `ProtocolError` for one that is none."""
-        kind = MESSAGES.get(command_field)
         message_id = elements.get("MessageIDBeingRespondedTo")
         invocation = self._invoked.get(message_id) if isinstance(message_id, int) else None
         if invocation is None:
             self._log.warn("a response to no request (Message ID {id}) is ignored", id=message_id)
+            self._receiving = (None, None)
             return
-        if kind is not invocation.request.RESPONSE or "Status" not in elements:
-            raise ProtocolError(f"no {invocation.request.RESPONSE.__name__} (PS3.7 9.3)")
-        if invocation.message is None or not invocation.message.begun:
-            raise ProtocolError("a response before its request (PS3.7 9.3)")
-        response = invocation.request.RESPONSE.decode(elements)
-        if invocation.message.complete:
-            self._finish(invocation, response)
-        elif Status(response.status).is_success:
-            raise ProtocolError("a success before the end of the data set (PS3.7 9.3)")
+        answer = Answer(invocation.context, _decoded(invocation, command_field, elements))
+        if has_data_set:
+            self._receiving = (invocation, answer)
         else:
-            invocation.response = response
-            invocation.message.end_early()
+            self._answered(invocation, answer)
+
+    def write(self, data: memoryview) -> None:
+        """A fragment of the data set of the response that came last."""
+        invocation, _ = self._receiving
+        if invocation is None:
+            return
+        many = invocation.request.HAS_MANY_RESPONSES
+        longest = self._limits.identifier_length if many else self._limits.dataset_length
+        if len(self._data) + len(data) > longest:
+            raise ProtocolError(f"the data set of a response is above {longest} bytes")
+        self._data += data
+
+    def finish(self) -> None:
+        """The data set is complete."""
+        (invocation, answer), self._receiving = self._receiving, (None, None)
+        data, self._data = self._data, bytearray()
+        if invocation is not None and answer is not None:
+            self._answered(invocation, Answer(answer.context, answer.response, bytes(data)))
 
     def end(self, reason: AssociationError) -> None:
         """The association is over, and with it all that is outstanding."""
         over = [*self._invoked.values(), *self._waiting]
         self._invoked.clear()
         self._waiting.clear()
+        self._receiving = (None, None)
         for invocation in over:
             self._settle(invocation, reason)
+
+    # Inside
+
+    def _answered(self, invocation: Invocation, answer: Answer) -> None:
+        message = invocation.message
+        assert message is not None
+        status = Status(answer.response.status)
+        if invocation.request.HAS_MANY_RESPONSES and status.category is Category.PENDING:
+            self._start_timer(invocation)
+            if not (invocation.settled or invocation.stopped):
+                invocation.on_pending(answer)
+        elif message.complete:
+            self._finish(invocation, answer)
+        elif status.is_success:
+            raise ProtocolError("a success before the end of the data set (PS3.7 9.3)")
+        else:
+            invocation.early = answer
+            message.end_early()
 
     def _start(self) -> None:
         while self._waiting and len(self._invoked) < self._window:
             invocation = self._waiting.popleft()
-            self._invoked[invocation.request.message_id] = invocation
+            request = invocation.request
+            self._invoked[request.message_id] = invocation
+            if self._events:
+                ids = {"command_field": request.COMMAND_FIELD, "message_id": request.message_id}
+                invocation.span = Span(self._events, self._clock.seconds, "command", ids)
             invocation.message = self._outbox.send(
-                invocation.context_id,
-                invocation.request.encode(),
+                invocation.context.context_id,
+                request.encode(has_data_set=invocation.source is not None),
                 invocation.source,
                 sent=partial(self._sent, invocation),
                 failed=partial(self._finish, invocation),
             )
 
-    def _sent(self, invocation: _Invocation) -> None:
-        if invocation.response is not None:
-            self._finish(invocation, invocation.response)
+    def _sent(self, invocation: Invocation) -> None:
+        if invocation.early is not None:
+            self._finish(invocation, invocation.early)
         else:
-            invocation.timer = self._clock.callLater(self._response_time, self._timed_out)
+            self._start_timer(invocation)
 
-    def _timed_out(self) -> None:
-        self._give_up(TimedOutError("response", self._response_time))
+    def _start_timer(self, invocation: Invocation) -> None:
+        if invocation.timer is not None and invocation.timer.active():
+            invocation.timer.reset(invocation.response_time)
+        else:
+            invocation.timer = self._clock.callLater(
+                invocation.response_time, self._timed_out, invocation
+            )
 
-    def _finish(self, invocation: _Invocation, outcome: Response | DimseError) -> None:
+    def _timed_out(self, invocation: Invocation) -> None:
+        if self._excused():
+            self._start_timer(invocation)
+        else:
+            self._give_up(TimedOutError("response", invocation.response_time))
+
+    def _finish(self, invocation: Invocation, outcome: Answer | DimseError) -> None:
         if self._invoked.pop(invocation.request.message_id, None) is not None:
             self._settle(invocation, outcome)
             self._start()
             self._changed()
 
-    def _settle(self, invocation: _Invocation, outcome: Response | DimseError) -> None:
+    def _settle(self, invocation: Invocation, outcome: Answer | Exception) -> None:
         if invocation.timer is not None and invocation.timer.active():
             invocation.timer.cancel()
-        answer, invocation.answer = invocation.answer, None
-        if answer is None:
+        if invocation.span is not None:
+            if isinstance(outcome, Answer):
+                invocation.span.stop(status=outcome.response.status)
+            else:
+                invocation.span.fail(outcome)
+        if invocation.settled:
             return
-        if isinstance(outcome, DimseError):
-            answer.errback(outcome)
+        invocation.settled = True
+        if isinstance(outcome, Answer):
+            invocation.answer.callback(outcome)
         else:
-            answer.callback(outcome)
+            invocation.answer.errback(outcome)
 
-    def _cancel(self, invocation: _Invocation) -> None:
-        invocation.answer = None
-        message = invocation.message
+    def _take_back(self, invocation: Invocation) -> bool:
+        """Forget a request of which nothing was sent; returns whether that was possible."""
         if invocation in self._waiting:
             self._waiting.remove(invocation)
-        elif message is not None and self._outbox.discard(message):
-            del self._invoked[invocation.request.message_id]
-            self._start()
-            self._changed()
+            return True
+        message = invocation.message
+        if message is None or not self._outbox.discard(message):
+            return False
+        del self._invoked[invocation.request.message_id]
+        self._start()
+        self._changed()
+        return True
+
+    def _cancel(self, invocation: Invocation) -> None:
+        invocation.settled = True
+        message = invocation.message
+        if self._take_back(invocation):
+            return
+        if invocation.request.HAS_MANY_RESPONSES:
+            self.stop(invocation)
         elif message is None or not message.complete:
             self._give_up(
                 AssociationAbortedError(
@@ -181,3 +294,15 @@ class Invoker:
                     why="a request was cancelled in the middle of its data set",
                 )
             )
+
+
+def _decoded(invocation: Invocation, command_field: int, elements: dict[str, Value]) -> Response:
+    """The response; raises `ProtocolError` for one that is none to this request."""
+    kind = invocation.request.RESPONSE
+    if MESSAGES.get(command_field) is not kind or not isinstance(elements.get("Status"), int):
+        raise ProtocolError(f"no {kind.NAME} (PS3.7 9.3)")
+    if invocation.message is None or not invocation.message.begun:
+        raise ProtocolError("a response before its request (PS3.7 9.3)")
+    if refusal := kind.refusal(elements):
+        raise ProtocolError(f"{kind.NAME}: {refusal.comment} (PS3.7 9.3)")
+    return kind.decode(elements)

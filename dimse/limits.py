@@ -28,7 +28,14 @@ class Limits:
     artim: float = _limit(10, "s", "from accept to a whole A-ASSOCIATE-RQ, and for a close", 0.001)
     connect: float = _limit(30, "s", "to open the transport connection", 0.001)
     associate: float = _limit(30, "s", "for the answer to an association or release request", 0.001)
-    response: float = _limit(60, "s", "for the response to a whole DIMSE request", 0.001)
+    response: float = _limit(60, "s", "for a response; each Pending one starts it again", 0.001)
+    perform: float = _limit(
+        # A query over a large archive, or the commit of a large instance, may take minutes.
+        300,
+        "s",
+        "for a performer to answer, or to go on when it paused the peer",
+        0.001,
+    )
     idle: float = _limit(300, "s", "with no operation under way, then the association ends", 0.001)
     write_stall: float = _limit(60, "s", "for a peer to read what is buffered for it", 0.001)
     progress: float = _limit(60, "s", "in which a message begun must bring progress_bytes", 0.001)
@@ -53,6 +60,20 @@ class Limits:
         KIB,
     )
     command_length: int = _limit(64 * KIB, "bytes", "of a command set", KIB)
+    identifier_length: int = _limit(
+        # 10,000 UIDs of 64 characters are 0.65 MiB.
+        MIB,
+        "bytes",
+        "of an Identifier (C-FIND, C-GET, C-MOVE)",
+        KIB,
+    )
+    dataset_length: int = _limit(
+        # A film box with its pixels, or a commitment request for 100,000 instances.
+        32 * MIB,
+        "bytes",
+        "of a data set of DIMSE-N",
+        KIB,
+    )
     instance_length: int = _limit(
         # Whole slide images pass 10 GiB; a stream without an end has to stop somewhere.
         64 * GIB,
@@ -63,7 +84,15 @@ class Limits:
     progress_bytes: int = _limit(64 * KIB, "bytes", "that a message must bring per progress time")
     disk_reserve: int = _limit(GIB, "bytes", "that stay free on the disk of the store", 0)
 
-    # Counts.
+    # Counts. The operations window is 1 unless asked for: some peers fail when it is proposed.
+    operations_invoked: int = _limit(1, "", "that we invoke at a time", 1, 0xFFFF)
+    operations_performed: int = _limit(1, "", "of the peer that we perform at a time", 1, 0xFFFF)
+    answers: int = _limit(
+        # So many identifiers of a kB are one read of the socket; more would only use memory.
+        64,
+        "",
+        "of a C-FIND, C-GET or C-MOVE that wait to be taken, then the peer waits",
+    )
     transfer_syntaxes: int = _limit(64, "", "proposed in one presentation context")
     empty_fragments: int = _limit(
         # PS3.8 E.1 forbids them and asks receivers to take them; a flood of them is an attack.

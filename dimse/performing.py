@@ -1,17 +1,21 @@
 """What a service class provider is: the contract between it and us (PS3.7 6.2)."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, Self
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from dimse.errors import DimseError
-from dimse.message.messages import Request
+from dimse.errors import DimseError, StatusError
+from dimse.message.base import Request
+from dimse.message.status import OUT_OF_RESOURCES
 from dimse.ul.negotiation import AcceptedContext, SupportedContext
 from dimse.ul.tcp import describe
+
+if TYPE_CHECKING:
+    from dimse.association import Association
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,21 @@ class Peer:
         return f"{escaped(self.ae_title)}@{self.address}"
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the final response of an operation says, where a status alone is not enough.
+
+    `data` is its data set, encoded in the transfer syntax of the context; `comment` and
+    `offending` are as in `StatusError`, and `elements` further fields of the response.
+    """
+
+    status: int
+    data: bytes | None = None
+    comment: str = ""
+    offending: tuple[int, ...] = ()
+    elements: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Sink(Protocol):
     """Takes the data set of one request and ends in one way: `finish` or `abort`.
 
@@ -41,46 +60,116 @@ class Sink(Protocol):
     def write(self, data: memoryview) -> None:
         """The next bytes of the data set; the view is valid only during the call."""
 
-    def finish(self) -> "Deferred[int]":
-        """The data set is complete; fires with the status of the response."""
+    def finish(self) -> "Deferred[int] | Deferred[Outcome] | Deferred[int | Outcome]":
+        """The data set is complete; fires with the status of the response, or an `Outcome`.
+
+        The Deferred is cancelled when the peer cancels the operation, when `Limits.perform` is
+        over, and when the association ends; for C-STORE it is not, what is complete is kept.
+        """
 
     def abort(self, reason: DimseError) -> None:
-        """The data set will not be complete; nothing is answered any more, or a failure."""
+        """The data set will not be complete: undo what was begun."""
+
+
+class Control(Protocol):
+    """What an `Operation` passes on to whoever runs it."""
+
+    def set_paused(self, paused: bool, /) -> None:
+        """Stop reading from the peer, or go on."""
+
+    def pend(self, outcome: Outcome, /) -> "Deferred[None]":
+        """Send a Pending response."""
+
+    def progress(self) -> None:
+        """It is not stuck."""
 
 
 @implementer(IPushProducer)
 class Operation:
     """A request that is being performed, as an SCP sees it.
 
-    `request` is the message, `context` the presentation context it came in, `peer` who asks and
-    `ae_title` how it called us. It is an `IPushProducer`: a sink that cannot keep up calls
-    `pauseProducing`, and the peer waits until `resumeProducing`.
+    `request` is the message, `context` the presentation context it came in, `association` that
+    of both, on which an SCP may invoke operations of its own. It is an `IPushProducer`: a sink
+    that cannot keep up calls `pauseProducing`, and the peer waits until `resumeProducing`.
     """
+
+    __slots__ = ("_control", "association", "context", "request")
 
     def __init__(
         self,
         request: Request,
         context: AcceptedContext,
-        peer: Peer,
-        ae_title: str,
-        set_paused: Callable[[bool], None],
+        association: "Association",
+        control: Control,
     ) -> None:
         self.request = request
         self.context = context
-        self.peer = peer
-        self.ae_title = ae_title
-        self._set_paused = set_paused
+        self.association = association
+        self._control = control
+
+    @property
+    def peer(self) -> Peer:
+        """Who asks."""
+        return self.association.peer
+
+    @property
+    def ae_title(self) -> str:
+        """How the peer called us."""
+        return self.association.ae_title
+
+    def pending(self, status: int, data: bytes | None = None, **elements: Any) -> "Deferred[None]":
+        """Send a Pending response of C-FIND, C-GET or C-MOVE (PS3.7 9.1.2, C.2).
+
+        `data` is its data set, encoded; `elements` are fields of the response. Fires when there
+        is room for the next one; a peer that does not read keeps it from firing.
+        """
+        return self._control.pend(Outcome(status, data, elements=elements))
+
+    def progressed(self) -> None:
+        """Say that what takes long goes on: `Limits.perform` begins anew."""
+        self._control.progress()
 
     def pauseProducing(self) -> None:
         """Let the peer wait."""
-        self._set_paused(True)
+        self._control.set_paused(True)
 
     def resumeProducing(self) -> None:
         """Go on."""
-        self._set_paused(False)
+        self._control.set_paused(False)
 
     def stopProducing(self) -> None:
         """A sink that wants no more raises from `write` instead."""
+
+
+class Performing:
+    """A sink for what is no stream: it keeps the data set, at most `longest` bytes, and then runs
+    `perform(data)`, a coroutine that returns a status or an `Outcome`."""
+
+    def __init__(
+        self,
+        perform: Callable[[bytes], Coroutine["Deferred[Any]", Any, int | Outcome]],
+        longest: int,
+        *,
+        too_long: int = OUT_OF_RESOURCES,
+    ) -> None:
+        self._perform = perform
+        self._longest = longest
+        self._too_long = too_long
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        """Keep it."""
+        if len(self._data) + len(data) > self._longest:
+            raise StatusError(self._too_long, f"a data set above {self._longest} bytes")
+        self._data += data
+
+    def finish(self) -> "Deferred[int | Outcome]":
+        """Perform."""
+        return Deferred.fromCoroutine(self._perform(bytes(self._data)))
+
+    def abort(self, reason: DimseError) -> None:
+        """Nothing was begun."""
+        self._data.clear()
 
 
 class SCP(Protocol):

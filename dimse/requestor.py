@@ -1,8 +1,8 @@
 """The association requestor: `associate()` (PS3.8 7.1)."""
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, SupportsBytes
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -19,9 +19,13 @@ from dimse.errors import (
     MisuseError,
     TimedOutError,
 )
+from dimse.events import Span, Subscriber
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.performing import SCP
+from dimse.sop_classes import GET_SOP_CLASSES, STORAGE_SOP_CLASSES
+from dimse.ul import tracing
+from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
 from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
@@ -31,6 +35,8 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 # For an abstract syntax without transfer syntaxes: what everybody reads (PS3.5 10).
 DEFAULT_TRANSFER_SYNTAXES = (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN)
+
+_STORAGE = frozenset(STORAGE_SOP_CLASSES)
 
 ProposedContext = str | tuple[str, Sequence[str]]
 
@@ -50,12 +56,15 @@ class RequestorFactory(ClientFactory):
         limits: Limits,
         clock: IReactorTime,
         scps: Iterable[SCP] = (),
+        subscriber: Subscriber | None = None,
     ) -> None:
         self.established: Deferred[Association] = Deferred(lambda _: self._cancelled())
         self._request = request
         self._limits = limits
         self._clock = clock
         self._scps = scps
+        self._subscriber = subscriber
+        self._span: Span | None = None
         self._protocol: UpperLayerProtocol | None = None
         self._address: IAddress | None = None
 
@@ -64,6 +73,11 @@ class RequestorFactory(ClientFactory):
         self._address = addr
         self._protocol = UpperLayerProtocol(self, self._limits, self._clock, self._request)
         self._protocol.factory = self
+        events = self._protocol.events
+        if self._subscriber is not None:
+            events.subscribe(self._subscriber)
+        if events:
+            self._span = tracing.negotiation(events, self._clock, "scu", self._request)
         return self._protocol
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
@@ -78,9 +92,10 @@ class RequestorFactory(ClientFactory):
     def associate_confirmation(self, answer: AssociateAC | AssociateRJ) -> None:
         """The acceptor has answered."""
         if isinstance(answer, AssociateRJ):
-            self.abort_indication(
-                AssociationRejectedError(answer.result, answer.source, answer.reason)
-            )
+            error = AssociationRejectedError(answer.result, answer.source, answer.reason)
+            if self._protocol is not None:
+                self._protocol.outcome = error
+            self.abort_indication(error)
             return
         assert self._protocol is not None
         if self.established.called:  # cancelled, by somebody whose endpoint went on
@@ -97,12 +112,19 @@ class RequestorFactory(ClientFactory):
             scps=self._scps,
         )
         self._protocol.user = association
+        self._negotiated("accepted", len(association.contexts))
         self.established.callback(association)
 
     def abort_indication(self, error: AssociationError) -> None:
         """There is no association."""
+        rejected = isinstance(error, AssociationRejectedError)
+        self._negotiated("rejected" if rejected else "failed", 0)
         if not self.established.called:
             self.established.errback(error)
+
+    def _negotiated(self, result: str, accepted: int) -> None:
+        if self._span is not None:
+            tracing.negotiated(self._span, result, accepted, len(self._request.contexts))
 
     def _cancelled(self) -> None:
         if self._protocol is not None:
@@ -139,14 +161,25 @@ def associate(
     called_ae_title: str = CALLED_AE_TITLE,
     calling_ae_title: str = CALLING_AE_TITLE,
     limits: Limits | None = None,
+    roles: Mapping[str, tuple[bool, bool]] | None = None,
+    extended: Mapping[str, SupportsBytes] | None = None,
+    common_extended: Iterable[SOPClassCommonExtendedNegotiation] = (),
+    user_identity: UserIdentityRQ | None = None,
     scps: Iterable[SCP] = (),
+    subscriber: Subscriber | None = None,
     reactor: Any = None,
 ) -> Associating:
-    """Request an association (PS3.8 7.1).
+    """Request an association (PS3.8 7.1, PS3.7 D.3).
 
     `peer` is `"host:port"`, or any client endpoint (for TLS, a proxy, a UNIX socket). `contexts`
     are abstract syntaxes, or pairs of one and its transfer syntaxes; without those, explicit and
-    implicit VR little endian are proposed. `scps` perform requests of the peer.
+    implicit VR little endian are proposed. `limits` also holds the operations window to propose,
+    `operations_invoked` and `operations_performed`.
+
+    `roles` maps SOP classes to the (SCU, SCP) roles that we want to take; with a C-GET model
+    among `contexts`, the SCP role is proposed for each storage SOP class that `roles` does not
+    name. `extended` maps SOP classes to options of `dimse.services.extended`, or to raw bytes.
+    `scps` perform requests of the peer; `subscriber` gets the events of this association.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`
     releases it at the end, or aborts it for an exception. Fails with `AssociationRejectedError`,
@@ -156,19 +189,39 @@ def associate(
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
     limits = limits or Limits()
+    proposals = [_with_transfer_syntaxes(context) for context in contexts]
     request = propose(
-        (_with_transfer_syntaxes(context) for context in contexts),
+        proposals,
         called_ae_title=called_ae_title,
         calling_ae_title=calling_ae_title,
         maximum_length=limits.maximum_length,
+        window=(limits.operations_invoked, limits.operations_performed),
+        roles=_roles(proposals, roles or {}),
+        extended={uid: bytes(options) for uid, options in (extended or {}).items()},
+        common_extended=common_extended,
+        user_identity=user_identity,
     )
     if isinstance(peer, str):
         host, port = parse_address(peer)
         endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=limits.connect)
     else:
         endpoint = peer
-    factory = RequestorFactory(request, limits=limits, clock=reactor, scps=scps)
+    factory = RequestorFactory(
+        request, limits=limits, clock=reactor, scps=scps, subscriber=subscriber
+    )
     return Associating(_establish(peer, endpoint, factory, limits, reactor))
+
+
+def _roles(
+    proposals: Sequence[tuple[str, Sequence[str]]], wanted: Mapping[str, tuple[bool, bool]]
+) -> list[RoleSelection]:
+    """The roles that are asked for, and those that C-GET needs (PS3.4 C.5.3)."""
+    proposed = dict.fromkeys(uid for uid, _ in proposals)
+    roles = dict(wanted)
+    if not GET_SOP_CLASSES.isdisjoint(proposed):
+        storage = _STORAGE.intersection(proposed)
+        roles = {uid: (False, True) for uid in proposed if uid in storage} | roles
+    return [RoleSelection(uid, scu, scp) for uid, (scu, scp) in roles.items()]
 
 
 async def _establish(

@@ -24,6 +24,22 @@ class Source(Protocol):
         """The next `count` bytes; fewer than that, or an `OSError`, ends the association."""
 
 
+class Whole:
+    """A data set in memory as a `Source`; an odd one gets a zero byte behind it (PS3.5 A.5)."""
+
+    __slots__ = ("_data", "_position", "length")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data + b"\0" if len(data) % 2 else data
+        self._position = 0
+        self.length = len(self._data)
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        start, self._position = self._position, self._position + count
+        return self._data[start : self._position]
+
+
 class OutgoingMessage:
     """A command set and its data set; `begun` tells whether the peer has a part of it."""
 

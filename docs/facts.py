@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from dimse.events import NAMES
 from dimse.limits import Limits
-from dimse.message.status import CATEGORIES, MEANINGS, Status
+from dimse.message.status import CATEGORIES, Status
+from dimse.message.statuses import ROWS
 
 TESTS = Path(__file__).parents[1] / "tests"
 
@@ -46,10 +48,11 @@ def status_categories() -> list[list[str]]:
 
 
 def status_meanings() -> list[list[str]]:
-    """The status codes of Verification and Storage."""
-    rows = [["status", "category", "meaning"]]
-    for codes, meaning in MEANINGS:
-        rows.append([_codes(codes), Status(codes.start).category.value, meaning])
+    """The status codes of every service; those without a service are of all."""
+    rows = [["service", "operation", "status", "category", "meaning"]]
+    for row in ROWS:
+        category = Status(row.codes.start).category.value
+        rows.append([row.service, row.operation, _codes(row.codes), category, row.meaning])
     return rows
 
 
@@ -86,4 +89,12 @@ def hostile_groups() -> list[list[str]]:
         missing = [case for case in cases if case not in tested]
         without = ", ".join(missing) if len(missing) < count else "all"
         rows.append([letter, about, str(count), without])
+    return rows
+
+
+def events() -> list[list[str]]:
+    """The events by name: their measurements and metadata."""
+    rows = [["event", "measurements", "metadata"]]
+    for name, both in NAMES.items():
+        rows.append([f"`{name}`", *(", ".join(f"`{each}`" for each in names) for names in both)])
     return rows

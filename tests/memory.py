@@ -5,52 +5,27 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import Clock
-from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from dimse.acceptor import AcceptorFactory
 from dimse.association import Association
 from dimse.limits import Limits
 from dimse.performing import Operation
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, RequestorFactory
+from dimse.testing import Link, Network, ScriptedPeer
 from dimse.ul.negotiation import SupportedContext, propose
-from dimse.ul.pdu import PDU, PDUS
-from tests.transports import Link
-from tests.wire import CT_STORAGE, VERIFICATION, framed
+from dimse.ul.pdu import PDU
+from tests.wire import CT_STORAGE, VERIFICATION
 
 LIMITS = Limits()
 CONTEXTS = (VERIFICATION, CT_STORAGE)
 
 
-class RawPeer(Protocol):
-    """The other side, by hand: `send` bytes, look at `pdus`."""
+class RawPeer(ScriptedPeer):
+    """The other side, by hand, and what it is connected to."""
 
     link: Link
     subject: Any  # the UpperLayerProtocol at the other end
     outcome: "Outcome"  # of `RequestorFactory.established`, for a server
-
-    def __init__(self) -> None:
-        self.received = bytearray()
-        self.closed = False
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.closed = True
-
-    def send(self, *data: bytes) -> None:
-        """Write, and let everything happen that follows."""
-        self.link.near.write(b"".join(data))
-        self.link.run()
-
-    @property
-    def pdus(self) -> list[PDU]:
-        """All that came."""
-        return [PDUS[kind].decode(body) for kind, body in framed([bytes(self.received)])]
 
     @property
     def news(self) -> list[PDU]:
@@ -118,32 +93,17 @@ class RecordingSCP:
         return self.sinks[-1]
 
 
-@implementer(ILogObserver)
-class Net:
-    """A clock and all connections of a test; `check` is what must hold after each."""
+class Net(Network):
+    """A network, what performs in it, and every Deferred of a test."""
 
     def __init__(self) -> None:
-        self.clock = Clock()
+        super().__init__()
         self.scp = RecordingSCP()
-        self.links: list[Link] = []
         self.outcomes: list[Outcome] = []
-        self.events: list[LogEvent] = []
-        self.failures: list[Failure] = []
-        globalLogPublisher.addObserver(self)
-
-    def __call__(self, event: LogEvent) -> None:
-        """What was logged."""
-        self.events.append(event)
-        if "log_failure" in event:
-            self.failures.append(event["log_failure"])
 
     def outcome(self, deferred: "Deferred[Any]") -> Outcome:
         self.outcomes.append(Outcome(deferred))
         return self.outcomes[-1]
-
-    def join(self, near: Any, far: Any, host: str = "10.0.0.1") -> Link:
-        self.links.append(Link(near, far, self.clock, host))
-        return self.links[-1]
 
     def acceptor(self, scps: Iterable[Any] | None = None, **options: Any) -> AcceptorFactory:
         options = {"limits": LIMITS, "clock": self.clock, **options}
@@ -160,9 +120,9 @@ class Net:
         return RequestorFactory(request, **options)
 
     def raw(self, subject: Any, host: str = "10.0.0.1") -> RawPeer:
-        peer = RawPeer()
+        peer = RawPeer(self.run)
         peer.subject = subject
-        peer.link = self.join(peer, subject, host)
+        peer.link = self.join(peer, subject, IPv4Address("TCP", host, 4242))
         peer.link.run()
         return peer
 
@@ -184,7 +144,7 @@ class Net:
         """Requestor, acceptor, and the link between them (`near` is the requestor's end)."""
         factory = acceptor or self.acceptor(limits=options.get("limits", LIMITS))
         requestor = self.requestor(**options)
-        far = factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 4242))
+        far: Any = factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 4242))
         near = requestor.buildProtocol(IPv4Address("TCP", "10.0.0.2", 104))
         link = self.join(near, far)
         link.run()
@@ -193,11 +153,14 @@ class Net:
         return self.outcome(requestor.established).value, accepted, link
 
     def check(self) -> None:
-        """No timer is left, every Deferred fired once, every sink ended once, no bug was logged."""
-        globalLogPublisher.removeObserver(self)
+        """No timer is left, every Deferred fired once, every sink ended once, no bug was logged.
+
+        Unlike that of `Network` it collects no garbage: that takes long, and outcomes are counted.
+        """
         for link in self.links:
             link.cut()
         assert self.clock.getDelayedCalls() == []
+        self.close()
         assert [len(outcome.firings) for outcome in self.outcomes] == [1] * len(self.outcomes)
         assert [len(sink.endings) for sink in self.scp.sinks] == [1] * len(self.scp.sinks)
         assert self.failures == []

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from dimse.message.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP, Message
+from dimse.message.base import Message
+from dimse.message.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
 from dimse.ul.items import PresentationContextAC, PresentationContextRQ
 from dimse.ul.pdu import (
     PDV,

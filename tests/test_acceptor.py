@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent
 
-from dimse.acceptor import AcceptorFactory, listen
+from dimse.acceptor import AcceptorFactory, Admission, listen
 from dimse.errors import MisuseError
 from dimse.limits import Limits
 from dimse.services.verification import VerificationSCP
@@ -17,7 +17,7 @@ from dimse.ul.negotiation import SupportedContext
 from dimse.ul.pdu import Abort, AssociateAC, AssociateRJ, PDataTF
 from tests.memory import LIMITS, Net, RawPeer
 from tests.scripted import ECHO, RELEASE_RQ, REQUEST, RQ, STORE, data, p_data
-from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
+from tests.wire import CT_STORAGE, EXPLICIT, VERIFICATION
 
 ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
 CONGESTION, LIMIT = AssociateRJ(2, 3, 1), AssociateRJ(2, 3, 2)  # PS3.8 9.3.4
@@ -53,15 +53,18 @@ class TestAnswers:
         assert isinstance(answer, AssociateAC)
         assert [(c.context_id, c.result) for c in answer.contexts] == [(1, 0), (3, 3)]
 
-    def test_the_first_scp_that_lists_a_sop_class_has_it(self, net: Net):
+    def test_contexts_of_several_scps_are_joined(self, net: Net):
+        """The transfer syntaxes of the first, the roles of both (C-GET: Storage SCP and SCU)."""
         first, second = VerificationSCP(), VerificationSCP()
         second.contexts = {
             VERIFICATION: SupportedContext((EXPLICIT,)),
-            CT_STORAGE: SupportedContext(),
+            CT_STORAGE: SupportedContext(scp=False, scu=True),
         }
-        factory = net.acceptor([first, second])
-        assert factory.policy.contexts[VERIFICATION].transfer_syntaxes is None
-        assert factory.policy.contexts[CT_STORAGE].transfer_syntaxes == (IMPLICIT,)
+        third = VerificationSCP()
+        third.contexts = {CT_STORAGE: SupportedContext((EXPLICIT,))}
+        contexts = net.acceptor([first, second, third]).policy(Admission()).contexts
+        assert contexts[VERIFICATION].transfer_syntaxes is None
+        assert contexts[CT_STORAGE] == SupportedContext((EXPLICIT,), scp=True, scu=True)
 
     def test_called_ae_titles(self, net: Net):
         assert rejected(net, net.acceptor(ae_titles=["OTHER"])) == AssociateRJ(1, 1, 7)

@@ -17,6 +17,7 @@ from dimse.errors import (
 )
 from dimse.limits import Limits
 from dimse.services.verification import echo
+from dimse.testing import Link
 from dimse.ul.pdu import Abort, AssociateAC, ReleaseRP, ReleaseRQ, UserInformation
 from dimse.ul.table import Sta
 from tests.memory import CONTEXTS, Net, RecordingSink
@@ -34,7 +35,6 @@ from tests.scripted import (
     echo_rsp,
     store_rq,
 )
-from tests.transports import Link
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
 MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -99,7 +99,8 @@ class TestContexts:
         with pytest.raises(ContextError) as caught:
             pair[0].context_for(MR_STORAGE)
         assert str(caught.value) == (
-            f"ARCHIVE@10.0.0.2:104 accepted no context for {MR_STORAGE} (PS3.8 9.3.3.2)"
+            f"ARCHIVE@10.0.0.2:104 accepted no context for {MR_STORAGE} "
+            "with us as SCU (PS3.8 9.3.3.2)"
         )
 
     def test_refused(self, net: Net):
@@ -215,7 +216,7 @@ class TestReleaseOfThePeer:
         client.send(RQ, STORE, data(b"ab"), RELEASE_RQ)
         client.received.clear()
         assert client.subject.state is Sta.Sta8
-        client.link.advance(1000)
+        client.link.advance(200)
         assert client.received == b""
         done.callback(0)
         client.link.run()
@@ -377,7 +378,7 @@ def test_both_sides_at_work_at_once(net: Net):
     ours = net.outcome(echo(requestor))
     link.run()
     assert ours.value == 0
-    assert theirs.value.status == 0x0122  # without role selection the requestor is no SCP
+    assert theirs.value.response.status == 0x0122  # without role selection the requestor is no SCP
 
 
 def test_a_slow_reader_and_a_large_instance(net: Net):
@@ -394,7 +395,7 @@ def test_a_slow_reader_and_a_large_instance(net: Net):
     context = requestor.context_for(CT_STORAGE)
     stored = net.outcome(requestor.request(context, store_rq(), Bytes(bytes(5_000_000))))
     link.run()
-    assert stored.value.status == 0
+    assert stored.value.response.status == 0
     assert len(net.scp.sinks[0].data) == 5_000_000
     assert highest < 700_000
 

@@ -10,13 +10,16 @@ import pytest
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from tests.peers import Server, free_port, run, running, twistd_dimse
+from tests.peers import Server, free_port, run, running, tool, twistd_dimse
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 ENV = {"PYTHONPATH": str(ROOT)}
 INSTANCE = Path(str(get_testdata_file("CT_small.dcm")))
+STUDY = str(dcmread(INSTANCE, stop_before_pixels=True).StudyInstanceUID)
 UID = str(dcmread(INSTANCE, stop_before_pixels=True).SOPInstanceUID)
+
+VERIFIED = "0x0000 (Communication verified)"
 
 BLOCKS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
@@ -62,7 +65,7 @@ def service(tmp_path: Path) -> Iterator[Server]:
 @pytest.mark.peer
 class TestRequestors:
     def test_echo_scu(self, node: Server) -> None:
-        assert example("echo_scu.py", node.port) == (0, "0x0000 (Success)\n")
+        assert example("echo_scu.py", node.port) == (0, "0x0000 (Communication verified)\n")
 
     def test_echo_scu_says_that_nobody_is_there(self) -> None:
         code, output = example("echo_scu.py", free_port())
@@ -86,11 +89,77 @@ class TestRequestors:
         assert dcmread(kept).PixelData == dcmread(INSTANCE).PixelData
 
     def test_store_dataset(self, node: Server) -> None:
-        assert example("store_dataset.py", node.port) == (0, "0x0000 (Success)\n")
+        assert example("store_dataset.py", node.port) == (0, "0x0000 (Stored)\n")
 
     def test_with_asyncio(self, node: Server) -> None:
         code, output = example("with_asyncio.py", node.port)
-        assert (code, output) == (0, "0x0000 (Success) 0x0000 (Success) and asyncio\n")
+        assert (code, output) == (0, f"{VERIFIED} {VERIFIED} and asyncio\n")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, storage_scp: Server) -> Iterator[Server]:
+    (tmp_path / "ct.dcm").write_bytes(INSTANCE.read_bytes())
+    yield from serving("archive_scp.py", tmp_path, f"DEST=127.0.0.1:{storage_scp.port}")
+
+
+@pytest.mark.peer
+class TestArchive:
+    def test_find(self, archive: Server) -> None:
+        assert example("find_scu.py", archive.port) == (0, f"{STUDY}\n1 in all\n")
+
+    def test_get(self, archive: Server) -> None:
+        code, output = example("get_scu.py", archive.port, STUDY)
+        assert code == 0
+        assert output.startswith("1 completed, 1 came, ")
+
+    def test_move(self, archive: Server, storage_scp: Server) -> None:
+        code, output = example("move_scu.py", archive.port, STUDY, "DEST")
+        assert (code, output) == (0, "1 completed, 0 failed, 0 with warnings\n")
+        assert UID in storage_scp.log()
+
+    def test_move_to_nobody(self, archive: Server) -> None:
+        code, output = example("move_scu.py", archive.port, STUDY, "NOBODY")
+        assert code == 1
+        assert "0xA801" in output
+
+    def test_procedure_step(self, archive: Server) -> None:
+        success = "0x0000 (Success)\n"
+        assert example("procedure_step_scu.py", archive.port) == (0, success * 2)
+        assert "COMPLETED" in archive.log()
+
+    @pytest.mark.parametrize("model", ["-P", "-S"])
+    def test_findscu(self, archive: Server, model: str) -> None:
+        """DCMTK finds what we find."""
+        keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", "StudyInstanceUID"]
+        done = run([tool("findscu"), model, *keys, "127.0.0.1", str(archive.port)])
+        assert done.returncode == 0, done.stdout
+        assert STUDY in done.stdout
+
+    def test_getscu(self, archive: Server, tmp_path: Path) -> None:
+        """DCMTK gets the pixels that we have."""
+        keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}"]
+        folder = tmp_path / "got"
+        folder.mkdir()
+        port = str(archive.port)
+        done = run([tool("getscu"), "-S", *keys, "-od", folder, "127.0.0.1", port])
+        assert done.returncode == 0, done.stdout
+        (got,) = folder.iterdir()
+        assert dcmread(got).PixelData == dcmread(INSTANCE).PixelData
+
+    def test_movescu(self, archive: Server, storage_scp: Server) -> None:
+        keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}"]
+        move = [tool("movescu"), "-S", "-aem", "DEST", *keys]
+        done = run([*move, "127.0.0.1", str(archive.port)])
+        assert done.returncode == 0, done.stdout
+        assert UID in storage_scp.log()
+
+    @pytest.mark.parametrize("script", ["findscu", "getscu"])
+    def test_pynetdicom(self, archive: Server, script: str, tmp_path: Path) -> None:
+        keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}"]
+        command = [sys.executable, "-m", "pynetdicom", script, "127.0.0.1", str(archive.port)]
+        done = run([*command, "-S", *keys, "-v"], cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+        assert "0x0000" in done.stdout
 
 
 @pytest.mark.peer
@@ -121,6 +190,13 @@ class TestAcceptors:
         assert len(list(tmp_path.glob("objects/*/*.dcm"))) == 1
         assert "still here" in service.log()
         assert service.stop() in (0, -15)
+
+
+def test_my_scp() -> None:
+    """What a user's tests look like; they need no peer."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = run([*command, EXAMPLES / "test_my_scp.py"], env=ENV)
+    assert done.returncode == 0, done.stdout
 
 
 class TestReadme:

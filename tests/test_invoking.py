@@ -72,7 +72,7 @@ class TestResponses:
     def test_whatever_the_status(self, net: Net, server: RawPeer, status: int):
         outcome = invoke(net, server, store_rq(), Bytes(b"ab"))
         server.send(store_rsp(1, status))
-        assert outcome.value.status == status
+        assert outcome.value.response.status == status
 
     def test_ids_count_from_one(self, server: RawPeer):
         assert [association(server).next_message_id() for _ in range(3)] == [1, 2, 3]
@@ -91,7 +91,7 @@ class TestResponses:
         server.send(echo_rsp(77))
         outcome = invoke(net, server, echo_rq(1))
         server.send(echo_rsp(2), echo_rsp(1))
-        assert outcome.value.status == 0
+        assert outcome.value.response.status == 0
         server.send(echo_rsp(1))
         assert association(server).ended is None
 
@@ -115,7 +115,7 @@ class TestResponses:
         first = invoke(net, server, store_rq(1), Bytes(b"ab"))  # it fills the transport
         second = invoke(net, server, store_rq(2), Bytes(b"ab"))
         server.send(store_rsp(1), store_rsp(2))
-        assert first.value.status == 0
+        assert first.value.response.status == 0
         assert isinstance(second.value, AssociationAbortedError)
         assert "before its request" in str(second.value)
 
@@ -124,7 +124,7 @@ class TestResponses:
         elements = {"CommandField": 0x8001, "MessageIDBeingRespondedTo": 1, "Status": 0}
         server.send(p_data((3, 3, command.encode(elements | {"CommandDataSetType": 1}))))
         server.send(data(b"ab"))
-        assert outcome.value.status == 0
+        assert outcome.value.response.status == 0
         assert association(server).ended is None
 
 
@@ -137,14 +137,14 @@ class TestEarlyResponses:
         assert outcome.firings == []
         server.link.near.deaf = False
         server.link.run()
-        assert outcome.value.status == 0xA700
+        assert outcome.value.response.status == 0xA700
         assert len(server.received) < LARGE / 5
         last = server.pdus[-1]
         assert isinstance(last, PDataTF)
         assert last.pdvs[-1].control == 2  # in order, so the association goes on
         again = invoke(net, server, echo_rq(2))
         server.send(echo_rsp(2))
-        assert again.value.status == 0
+        assert again.value.response.status == 0
 
     @pytest.mark.parametrize("status", [0x0000, 0xB000])
     def test_a_success_is_a_lie(self, net: Net, server: RawPeer, status: int):
@@ -162,7 +162,7 @@ class TestWindow:
         for number, outcome in enumerate(outcomes, 1):
             assert len(server.news) == 1
             server.send(echo_rsp(number))
-            assert outcome.value.status == 0
+            assert outcome.value.response.status == 0
 
     def test_a_request_from_the_callback_of_another(self, net: Net, server: RawPeer):
         ours = association(server)
@@ -173,7 +173,7 @@ class TestWindow:
         server.link.run()
         server.send(echo_rsp(1))
         server.send(echo_rsp(2))
-        assert second.value.message_id_being_responded_to == 2
+        assert second.value.response.message_id_being_responded_to == 2
 
 
 class TestEnd:
@@ -209,7 +209,7 @@ class TestCancel:
         second.deferred.cancel()
         server.send(echo_rsp(1))
         assert isinstance(second.value, CancelledError)
-        assert first.value.status == 0
+        assert first.value.response.status == 0
         assert server.news == []
 
     def test_not_begun(self, net: Net, server: RawPeer):
@@ -225,7 +225,7 @@ class TestCancel:
         server.link.near.deaf = False
         server.link.run()
         server.send(echo_rsp(3))
-        assert first.value.status == third.value.status == 0
+        assert first.value.response.status == third.value.response.status == 0
 
     def test_sent(self, net: Net, server: RawPeer):
         """Its response is still waited for, because it keeps its place in the window."""
@@ -238,7 +238,7 @@ class TestCancel:
         assert server.news == []
         server.send(echo_rsp(1))
         server.send(echo_rsp(2))
-        assert second.value.status == 0
+        assert second.value.response.status == 0
 
     def test_sent_and_never_answered(self, net: Net, server: RawPeer):
         outcome = invoke(net, server, echo_rq(1))
@@ -271,7 +271,7 @@ class TestCancel:
         server.send(store_rsp(1))
         server.link.near.deaf = False
         server.link.run()
-        assert first.value.status == 0
+        assert first.value.response.status == 0
         assert isinstance(second.value, CancelledError)
         assert b"abcd" not in server.received
 
@@ -289,7 +289,7 @@ class TestSources:
         assert isinstance(outcome.value, DimseError)
         after = invoke(net, server, echo_rq(2))
         server.send(echo_rsp(2))
-        assert after.value.status == 0
+        assert after.value.response.status == 0
 
     def test_one_that_fails_in_the_middle(self, net: Net, server: RawPeer):
         def broken() -> None:

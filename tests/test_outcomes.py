@@ -33,7 +33,7 @@ class TestLog:
 
     def test_stored(self, net: Net, client: RawPeer):
         client.send(STORE, data(b"ab"), ECHO)
-        line = "MODALITY@10.0.0.1:4242: instance 1.2.3: 0x0000 (Success)"
+        line = "MODALITY@10.0.0.1:4242: C-STORE-RQ of 1.2.3: 0x0000 (Stored)"
         assert lines(net) == [(LogLevel.info, line)]
 
     def test_failed(self, net: Net, client: RawPeer):
@@ -41,15 +41,15 @@ class TestLog:
         client.send(STORE, data(b"ab"))
         ((level, line),) = lines(net)
         assert level is LogLevel.warn
-        assert "instance 1.2.3: 0xA700" in line
+        assert "C-STORE-RQ of 1.2.3: 0xA700" in line
         assert line.endswith(" full")
 
     def test_refused(self, net: Net, client: RawPeer):
-        """A C-FIND-RQ, which nobody here performs."""
+        """A C-FIND-RQ without Priority."""
         client.send(find_rq())
         ((level, line),) = lines(net)
         assert level is LogLevel.warn
-        assert f": Command Field 0020H of {CT_STORAGE}: 0x0211" in line
+        assert f": C-FIND-RQ of {CT_STORAGE}: 0xA900" in line
 
     def test_done_after_the_end(self, net: Net, client: RawPeer):
         done: Deferred[int] = Deferred()
@@ -59,7 +59,7 @@ class TestLog:
         net.events.clear()
         done.callback(0)
         ((_, line),) = lines(net)
-        assert line.endswith("instance 1.2.3: 0x0000 (Success), but the peer was not told")
+        assert line.endswith("C-STORE-RQ of 1.2.3: 0x0000 (Stored), but the peer was not told")
 
 
 def find_rq(**more: command.Value) -> bytes:

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from dimse.errors import AssociationAbortedError, ConnectionLostError, DimseError, StatusError
 from dimse.message import command
-from dimse.message.messages import MESSAGES, Response
+from dimse.message.base import Response
+from dimse.message.messages import MESSAGES
 from dimse.performing import Peer
 from dimse.services.verification import VerificationSCP
 from dimse.ul.pdu import PDataTF
@@ -27,6 +28,7 @@ from tests.scripted import (
     p_data,
     store_rq,
 )
+from tests.scripted import command as command_pdu
 from tests.wire import CT_STORAGE, VERIFICATION
 
 
@@ -222,7 +224,8 @@ class TestWindow:
         return pending
 
     def test_a_second_request_waits(self, net: Net, client: RawPeer, slow: list[Deferred[int]]):
-        client.send(STORE, data(b"ab"), STORE, data(b"cd"), ECHO)
+        second, third = command_pdu(store_rq(2), 3), command_pdu(echo_rq(3))
+        client.send(STORE, data(b"ab"), second, data(b"cd"), third)
         assert len(net.scp.sinks) == 1
         assert not client.link.far.reading
         slow[0].callback(0)
@@ -239,9 +242,9 @@ class TestWindow:
     def test_what_is_in_the_same_pdu_waits_too(
         self, net: Net, client: RawPeer, slow: list[Deferred[int]]
     ):
-        store = (3, COMMAND | LAST, store_rq().encode())
-        echo = (1, COMMAND | LAST, echo_rq().encode())
-        client.send(p_data(echo, echo, store, (3, 0, b"ab"), (3, LAST, b"cd"), echo))
+        store = (3, COMMAND | LAST, store_rq(3).encode())
+        echo, again, last = ((1, COMMAND | LAST, echo_rq(id).encode()) for id in (1, 2, 4))
+        client.send(p_data(echo, again, store, (3, 0, b"ab"), (3, LAST, b"cd"), last))
         for performed in range(1, 5):
             assert len(net.scp.sinks) == performed
             slow[-1].callback(0)
@@ -251,8 +254,8 @@ class TestWindow:
         assert client.link.far.reading
 
     def test_a_fault_in_what_waited(self, client: RawPeer, slow: list[Deferred[int]]):
-        echo = (1, COMMAND | LAST, echo_rq().encode())
-        client.send(p_data(echo, echo, (1, LAST, b"no data set belongs here")))
+        echo, again = ((1, COMMAND | LAST, echo_rq(id).encode()) for id in (1, 2))
+        client.send(p_data(echo, again, (1, LAST, b"no data set belongs here")))
         assert client.received == b""
         slow[0].callback(0)
         slow[1].callback(0)
@@ -362,7 +365,7 @@ class TestRefusals:
             ({"CommandField": 0x0002}, 0x0211),
             ({"CommandField": 0x7FFF}, 0x0211),
             ({"CommandField": 0x0030, "AffectedSOPClassUID": CT_STORAGE}, 0x0122),
-            ({"CommandField": 0x0030, "AffectedSOPClassUID": ""}, 0x0120),
+            ({"CommandField": 0x0030, "AffectedSOPClassUID": ""}, 0x0121),
             ({"CommandField": 0x0001}, 0x0120),
         ],
     )

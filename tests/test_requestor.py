@@ -56,7 +56,7 @@ class Endpoint:
         self.cancelled = False
         self.connecting: Deferred[Any] = Deferred(lambda _: setattr(self, "cancelled", True))
 
-    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":  # noqa: N803  the interface
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
         self.factory = protocolFactory
         return self.connecting
 

@@ -9,7 +9,9 @@ from struct import Struct, error
 
 from dimse.errors import MisuseError, ProtocolError
 
-Value = int | str | tuple[int, ...]
+Value = int | str | tuple[int, ...] | bytes
+"""Numbers are int, UIDs, AE titles and text are str, tags (VR AT) are tuples of int. What does not
+fit its VR stays bytes: so an empty value is b"", of whatever element."""
 
 ELEMENTS: dict[str, tuple[int, str]] = {
     "CommandGroupLength": (0x0000, "UL"),
@@ -53,7 +55,7 @@ _LONGEST_COMMENT = 64  # VR LO (PS3.5 6.2)
 def encode(elements: Mapping[str, Value]) -> bytes:
     """The command set of keywords and values; the group length is put in front.
 
-    Numbers are int, UIDs, AE titles and text are str, tags (VR AT) are tuples of int.
+    Bytes are encoded as they are. Raises `MisuseError` for a value that does not fit its VR.
     """
     body = b"".join(
         _encode_element(number, vr, elements[keyword])
@@ -67,12 +69,14 @@ def _encode_element(number: int, vr: str, value: Value) -> bytes:
     try:
         if isinstance(value, int):
             encoded = _NUMBERS[vr].pack(value)
+        elif isinstance(value, bytes):
+            encoded = value
         elif isinstance(value, tuple):
             encoded = b"".join(_TAG.pack(tag >> 16, tag & 0xFFFF) for tag in value)
         else:
             encoded = _encode_text(vr, value)
     except error:
-        raise MisuseError(f"{value} does not fit VR {vr} (PS3.7 E.1)") from None
+        raise MisuseError(f"{value!r} does not fit VR {vr} (PS3.7 E.1)") from None
     return _ELEMENT.pack(0x0000, number, len(encoded)) + encoded
 
 
@@ -91,9 +95,8 @@ def _encode_text(vr: str, text: str) -> bytes:
 def decode(command: bytes) -> dict[str, Value]:
     """The elements of a command set by keyword.
 
-    Elements that Table E.1-1 does not have (retired, private, of other groups) are skipped, and
-    so are empty ones; the first of two with one tag counts. Raises `ProtocolError` when a length
-    is wrong.
+    Elements that Table E.1-1 does not have (retired, private, of other groups) are skipped; the
+    first of two with one tag counts. Raises `ProtocolError` when a length leaves the command set.
     """
     elements: dict[str, Value] = {}
     position = 0
@@ -109,19 +112,20 @@ def decode(command: bytes) -> dict[str, Value]:
             )
         value = command[position : position + length]
         position += length
-        if group == 0x0000 and value and number in _KEYWORDS:
+        if group == 0x0000 and number in _KEYWORDS:
             keyword, vr = _KEYWORDS[number]
-            elements.setdefault(keyword, _decode_value(keyword, vr, value))
+            elements.setdefault(keyword, _decode_value(vr, value))
     return elements
 
 
-def _decode_value(keyword: str, vr: str, value: bytes) -> Value:
-    try:
-        if vr in _NUMBERS:
-            number: int = _NUMBERS[vr].unpack(value)[0]
-            return number
-        if vr == "AT":
-            return tuple(group << 16 | element for group, element in _TAG.iter_unpack(value))
-    except error:
-        raise ProtocolError(f"{keyword} of {len(value)} bytes (PS3.7 E.1)") from None
-    return value.decode("latin-1").strip("\0 ")
+def _decode_value(vr: str, value: bytes) -> Value:
+    if not value:
+        return value
+    if vr in _NUMBERS:
+        number = _NUMBERS[vr]
+        return int(number.unpack(value)[0]) if len(value) == number.size else value
+    if vr == "AT":
+        if len(value) % _TAG.size:
+            return value
+        return tuple(group << 16 | element for group, element in _TAG.iter_unpack(value))
+    return value.decode("latin-1").strip("\0 ") or b""

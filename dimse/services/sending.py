@@ -38,6 +38,7 @@ class SendResult:
     source: Sendable
     status: Status | None = None
     error: DimseError | None = None
+    sop_instance_uid: str = ""
 
     @property
     def ok(self) -> bool:
@@ -76,6 +77,7 @@ async def send(
     priority: int = MEDIUM,
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
+    move_originator: tuple[str, int] | None = None,
     reactor: Any = None,
 ) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
@@ -91,7 +93,8 @@ async def send(
     use `contextlib.aclosing`, so that it happens there and then.
 
     `peer`, the AE titles, `limits` and `reactor` are as in `associate`; `progress(count)` is
-    called with each number of bytes read. Raises `MisuseError` for arguments that are wrong.
+    called with each number of bytes read; `move_originator` is as in `store`. Raises
+    `MisuseError` for arguments that are wrong.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
@@ -115,7 +118,9 @@ async def send(
             async with connect(contexts=_contexts(batch)) as association:
                 while batch and association.ended is None:
                     source, instance = batch.popleft()
-                    result = await _send_one(association, source, instance, priority, progress)
+                    result = await _send_one(
+                        association, source, instance, priority, progress, move_originator
+                    )
                     begun = True
                     brought = brought or not isinstance(result.error, AssociationError)
                     yield result
@@ -124,8 +129,8 @@ async def send(
         planned.extendleft(reversed(batch))
         patience = _PATIENCE if brought or not batch else patience - 1
         if batch and not (begun and patience):
-            for source, _ in planned:
-                yield SendResult(source, error=ended)
+            for source, instance in planned:
+                yield SendResult(source, error=ended, sop_instance_uid=instance.sop_instance_uid)
             return
 
 
@@ -138,12 +143,20 @@ async def _send_one(
     instance: Instance,
     priority: int,
     progress: Callable[[int], None] | None,
+    move_originator: tuple[str, int] | None,
 ) -> SendResult:
+    uid = instance.sop_instance_uid
     try:
-        status = await store(association, instance, priority=priority, progress=progress)
+        status = await store(
+            association,
+            instance,
+            priority=priority,
+            progress=progress,
+            move_originator=move_originator,
+        )
     except DimseError as error:
-        return SendResult(source, error=error)
-    return SendResult(source, status=status)
+        return SendResult(source, error=error, sop_instance_uid=uid)
+    return SendResult(source, status=status, sop_instance_uid=uid)
 
 
 async def _plan_all(

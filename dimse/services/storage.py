@@ -16,25 +16,13 @@ from dimse.message.status import INVALID_SOP_INSTANCE, UNRECOGNIZED_OPERATION, S
 from dimse.performing import Operation, Sink
 from dimse.services.instance import Instance
 from dimse.services.verification import succeeded
+from dimse.sop_classes import NOT_STORAGE, STORAGE_SOP_CLASSES
 from dimse.ul.negotiation import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     AcceptedContext,
     SupportedContext,
     is_uid,
 )
-
-_NOT_STORAGE = {
-    "1.2.840.10008.1.3.10",  # Media Storage Directory: files only
-    "1.2.840.10008.1.20.1",  # Storage Commitment Push Model
-    "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model
-}
-
-STORAGE_SOP_CLASSES: tuple[str, ...] = tuple(
-    uid
-    for uid, (name, kind, *_) in UID_dictionary.items()
-    if kind == "SOP Class" and "Storage" in name and uid not in _NOT_STORAGE
-)
-"""Every storage SOP class that pydicom knows, retired ones too: old archives are full of them."""
 
 
 def store(
@@ -43,19 +31,25 @@ def store(
     *,
     priority: int = MEDIUM,
     progress: Callable[[int], None] | None = None,
+    timeout: float | None = None,
+    move_originator: tuple[str, int] | None = None,
 ) -> "Deferred[Status]":
     """Send one composite instance (C-STORE, PS3.4 B.2).
 
     `source` is the path of a DICOM file, a Dataset, or an `Instance`. A file is streamed as it
     is, and never whole in memory; only when the peer accepted its SOP class without its
     transfer syntax, but with implicit VR little endian, it is converted if it is not compressed.
-    `progress(count)` is called with each number of bytes read from it.
+    `progress(count)` is called with each number of bytes read from it, `timeout` takes the place of
+    `Limits.response`, and `move_originator` is the AE title and Message ID of the C-MOVE that this
+    is a sub-operation of.
 
     Fires with the `Status`, a success or a warning. Fails with `StatusError` for any other one,
     `NotAnInstanceError`, `ContextError` when the peer did not accept its SOP class in its
     transfer syntax, or the `AssociationError` that ended the association.
     """
-    return Deferred.fromCoroutine(_store(association, source, priority, progress))
+    return Deferred.fromCoroutine(
+        _store(association, source, priority, progress, timeout, move_originator or (None, None))
+    )
 
 
 async def _store(
@@ -63,6 +57,8 @@ async def _store(
     source: str | os.PathLike[str] | Dataset | Instance,
     priority: int,
     progress: Callable[[int], None] | None,
+    timeout: float | None,
+    move_originator: tuple[str | None, int | None],
 ) -> Status:
     instance = Instance.of(source)
     try:
@@ -74,9 +70,11 @@ async def _store(
         affected_sop_class_uid=instance.sop_class_uid,
         affected_sop_instance_uid=instance.sop_instance_uid,
         priority=priority,
+        move_originator_application_entity_title=move_originator[0],
+        move_originator_message_id=move_originator[1],
     )
     with instance.open(progress) as data:
-        return succeeded(await association.request(context, request, data))
+        return succeeded(await association.request(context, request, data, timeout=timeout))
 
 
 def _in_default_syntax(
@@ -139,7 +137,7 @@ class StorageSCP:
         """What it takes of other SOP classes."""
         name, kind, *_ = UID_dictionary.get(abstract_syntax, ("", "SOP Class"))
         other = kind != "SOP Class" or (name and "Storage" not in name)
-        if not self._promiscuous or other or abstract_syntax in _NOT_STORAGE:
+        if not self._promiscuous or other or abstract_syntax in NOT_STORAGE:
             return None
         return self._supported
 

@@ -6,35 +6,41 @@ from twisted.internet.defer import Deferred, succeed
 
 from dimse.association import Association
 from dimse.errors import DimseError, StatusError
-from dimse.message.messages import CEchoRQ, Response
+from dimse.invoking import Answer
+from dimse.message.messages import CEchoRQ
 from dimse.message.status import SUCCESS, Status
 from dimse.performing import Operation, Sink
 from dimse.requestor import VERIFICATION
+from dimse.sop_classes import service_of
 from dimse.ul.negotiation import SupportedContext
 
 
-def echo(association: Association) -> "Deferred[Status]":
+def echo(association: Association, *, timeout: float | None = None) -> "Deferred[Status]":
     """Ask the peer whether it is there (C-ECHO, PS3.4 A.4).
 
-    Fires with the `Status`, a success. Fails with `StatusError` for any other one, with
-    `ContextError` when the peer did not accept Verification, or with the `AssociationError`
-    that ended the association.
+    `timeout`, in seconds, takes the place of `Limits.response`. Fires with the `Status`, a
+    success. Fails with `StatusError` for any other one, with `ContextError` when the peer did not
+    accept Verification, or with the `AssociationError` that ended the association.
     """
-    return Deferred.fromCoroutine(_echo(association))
+    return Deferred.fromCoroutine(_echo(association, timeout))
 
 
-async def _echo(association: Association) -> Status:
+async def _echo(association: Association, timeout: float | None) -> Status:
     context = association.context_for(VERIFICATION)
     request = CEchoRQ(message_id=association.next_message_id(), affected_sop_class_uid=VERIFICATION)
-    return succeeded(await association.request(context, request))
+    return succeeded(await association.request(context, request, timeout=timeout))
 
 
-def succeeded(response: Response) -> Status:
-    """The status of a response if its operation was done; raises `StatusError` if not."""
-    status = Status(response.status)
+def succeeded(answer: Answer) -> Status:
+    """The status of an answer if its operation was done; raises `StatusError` if not."""
+    response = answer.response
+    operation = response.NAME.removesuffix("-RSP")
+    status = Status(response.status, operation, service_of(answer.context.abstract_syntax))
     if not status.is_success:
-        offending = getattr(response, "offending_element", None) or ()
-        raise StatusError(status, response.error_comment or status.meaning, offending)
+        lists = ("offending_element", "attribute_identifier_list")
+        offending = next((tags for name in lists if (tags := getattr(response, name, None))), ())
+        comment = response.error_comment or status.meaning
+        raise StatusError(status, comment, offending, data=answer.data, response=response)
     return status
 
 

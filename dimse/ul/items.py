@@ -6,7 +6,7 @@ a length that leaves it is a `ProtocolError`. Reserved bytes are sent as zero an
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import ClassVar, Self, TypeVar
 
@@ -356,7 +356,7 @@ class UserIdentityAC:
     """The server's response to a user identity (PS3.7 D.3.3.7.2)."""
 
     ITEM_TYPE: ClassVar[int] = 0x59
-    response: bytes = b""
+    response: bytes = field(default=b"", repr=False)  # it may be a ticket
 
     def encode(self) -> bytes:
         """The whole sub-item."""

@@ -5,17 +5,22 @@ And its mirror on the side of the requestor: which of the proposed contexts an a
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from dimse.errors import AbortReason, MisuseError, ProtocolError, RejectResult, RejectSource
 from dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dimse.ul.identity import IdentityType
 from dimse.ul.items import (
     UID_LENGTH,
     AsynchronousOperationsWindow,
     PresentationContextAC,
     PresentationContextRQ,
     RoleSelection,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityAC,
+    UserIdentityRQ,
 )
 from dimse.ul.pdu import (
     APPLICATION_CONTEXT_NAME,
@@ -34,7 +39,7 @@ _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # ISO 646 without backslash and con
 
 _STANDARD_ROOT = "1.2.840.10008."  # of every UID that the standard assigns (PS3.5 9)
 _SHORTEST_PDU = PDV_OVERHEAD + 2  # one fragment of two bytes
-_USER_IDENTITY_TYPES = range(1, 6)  # PS3.7 D.3.3.7
+_USER_IDENTITY_TYPES = frozenset(IdentityType)
 
 
 class Result(IntEnum):
@@ -73,12 +78,25 @@ class SupportedContext:
 
     `transfer_syntaxes` are in its order of preference; None takes any, the first that the
     requestor proposes, and private ones only when no standard one is proposed. The roles are
-    those that the acceptor itself can take.
+    those that the acceptor itself can take. `extended` answers the service class application
+    information that a requestor offers (PS3.7 D.3.3.5), with None for no answer.
     """
 
     transfer_syntaxes: tuple[str, ...] | None = (IMPLICIT_VR_LITTLE_ENDIAN,)
     scp: bool = True
     scu: bool = False
+    extended: Callable[[bytes], bytes | None] | None = None
+
+    def joined(self, other: "SupportedContext") -> "SupportedContext":
+        """With the roles of both, the transfer syntaxes of the one that is the SCP, else of the
+        first."""
+        first, second = (other, self) if other.scp and not self.scp else (self, other)
+        return replace(
+            first,
+            scp=first.scp or second.scp,
+            scu=first.scu or second.scu,
+            extended=first.extended or second.extended,
+        )
 
     def choose(self, proposed: Sequence[str]) -> str | None:
         """The transfer syntax to accept out of those proposed."""
@@ -95,7 +113,8 @@ class Policy:
 
     `ae_titles` are the called AE titles it answers to, None for any. `contexts` maps abstract
     syntaxes to what is supported for them; `otherwise` is asked about any other one (promiscuous
-    storage) and returns None to refuse it.
+    storage) and returns None to refuse it. `window` holds how many operations it performs and
+    invokes at a time.
     """
 
     contexts: Mapping[str, SupportedContext]
@@ -103,6 +122,7 @@ class Policy:
     ae_titles: frozenset[str] | None = None
     otherwise: Callable[[str], SupportedContext | None] = field(default=lambda _: None)
     maximum_transfer_syntaxes: int = 64
+    window: tuple[int, int] = (1, 1)
 
     def supported(self, abstract_syntax: str) -> SupportedContext | None:
         """What is supported for an abstract syntax, None for nothing."""
@@ -151,42 +171,63 @@ def _refusal(request: AssociateRQ, policy: Policy) -> AssociateRJ | None:
     return None
 
 
-def negotiate(request: AssociateRQ, policy: Policy) -> AssociateAC | AssociateRJ:
+def negotiate(
+    request: AssociateRQ, policy: Policy, identity_response: bytes | None = None
+) -> AssociateAC | AssociateRJ:
     """Answer a request: every context gets a result, in the order of the request.
 
-    The protocol version was judged before (AE-6). Items that the acceptor does not use are
-    left unanswered, as PS3.7 D.3.3 allows: extended negotiation, user identity.
+    The protocol version was judged before (AE-6), and so was the user identity, if it was;
+    `identity_response` then answers it, when an answer is asked for (PS3.7 D.3.3.7.2).
     """
     refusal = _refusal(request, policy)
     if refusal is not None:
         return refusal
     user = request.user_information
     assert user is not None
-    window = AsynchronousOperationsWindow(1, 1) if user.window else None
-    roles = tuple(_agree(request, user.roles, policy))
-    without_role = {role.sop_class_uid for role in roles if not (role.scu or role.scp)}
+    supported = {
+        context.abstract_syntax: policy.supported(context.abstract_syntax)
+        for context in request.contexts
+    }
+    roles = {role.sop_class_uid: role for role in _agree(user.roles, supported)}
+    identity = user.user_identity
+    answers = identity_response is not None and identity and identity.response_requested
     return AssociateAC(
-        contexts=tuple(_answer(context, policy, without_role) for context in request.contexts),
+        contexts=tuple(
+            _answer(context, supported[context.abstract_syntax], roles, policy)
+            for context in request.contexts
+        ),
         user_information=UserInformation(
             maximum_length=policy.maximum_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
-            window=window,
-            roles=roles,
+            window=_lowered(user.window, policy) if user.window else None,
+            roles=tuple(roles.values()),
+            extended=tuple(_answer_extended(user.extended, supported)),
+            user_identity_response=UserIdentityAC(identity_response or b"") if answers else None,
         ),
         echo=request.echo,
     )
 
 
+def _lowered(offer: AsynchronousOperationsWindow, policy: Policy) -> AsynchronousOperationsWindow:
+    """Our own numbers where they are lower; an offer of 0 is no limit (PS3.7 D.3.3.3)."""
+    performed, invoked = policy.window
+    return AsynchronousOperationsWindow(
+        min(offer.invoked or performed, performed), min(offer.performed or invoked, invoked)
+    )
+
+
 def _answer(
-    context: PresentationContextRQ, policy: Policy, without_role: set[str]
+    context: PresentationContextRQ,
+    supported: SupportedContext | None,
+    roles: Mapping[str, RoleSelection],
+    policy: Policy,
 ) -> PresentationContextAC:
-    supported = policy.supported(context.abstract_syntax)
     # A transfer syntax belongs into the item whatever the result is; it counts with 0 only.
     chosen: str | None = IMPLICIT_VR_LITTLE_ENDIAN
     if supported is None:
         result = Result.ABSTRACT_SYNTAX_NOT_SUPPORTED
-    elif context.abstract_syntax in without_role:
+    elif not _usable(roles.get(context.abstract_syntax), supported):
         result = Result.USER_REJECTION  # nobody could invoke anything in it
     elif len(context.transfer_syntaxes) > policy.maximum_transfer_syntaxes:
         result = Result.NO_REASON
@@ -197,21 +238,40 @@ def _answer(
     return PresentationContextAC(context.context_id, result, chosen or IMPLICIT_VR_LITTLE_ENDIAN)
 
 
+def _usable(role: RoleSelection | None, supported: SupportedContext) -> bool:
+    """Without role selection the acceptor is the SCP (PS3.7 D.3.3.4)."""
+    return supported.scp if role is None else role.scu or role.scp
+
+
 def _agree(
-    request: AssociateRQ, roles: Iterable[RoleSelection], policy: Policy
+    roles: Iterable[RoleSelection], supported: Mapping[str, SupportedContext | None]
 ) -> Iterable[RoleSelection]:
     """Our answer to each role selection (PS3.7 D.3.3.4): the requestor's SCU role needs our SCP
     role, and the reverse. One that is not for a proposed context, comes twice, or offers no role
     at all is ignored."""
-    proposed = {context.abstract_syntax for context in request.contexts}
     by_class: dict[str, list[RoleSelection]] = {}
     for role in roles:
         by_class.setdefault(role.sop_class_uid, []).append(role)
     for uid, offered in by_class.items():
-        supported = policy.supported(uid)
-        role = offered[0]
-        if uid in proposed and supported and len(offered) == 1 and (role.scu or role.scp):
-            yield RoleSelection(uid, role.scu and supported.scp, role.scp and supported.scu)
+        ours, role = supported.get(uid), offered[0]
+        if ours and len(offered) == 1 and (role.scu or role.scp):
+            yield RoleSelection(uid, role.scu and ours.scp, role.scp and ours.scu)
+
+
+def _answer_extended(
+    offers: Iterable[SOPClassExtendedNegotiation],
+    supported: Mapping[str, SupportedContext | None],
+) -> Iterable[SOPClassExtendedNegotiation]:
+    """Our answers, at most one for each proposed SOP class (PS3.7 D.3.3.5)."""
+    answered = set()
+    for offer in offers:
+        ours = supported.get(offer.sop_class_uid)
+        if ours is None or ours.extended is None or offer.sop_class_uid in answered:
+            continue
+        answered.add(offer.sop_class_uid)
+        information = ours.extended(offer.information)
+        if information is not None:
+            yield SOPClassExtendedNegotiation(offer.sop_class_uid, information)
 
 
 def propose(
@@ -220,10 +280,17 @@ def propose(
     called_ae_title: str,
     calling_ae_title: str,
     maximum_length: int,
+    window: tuple[int, int] = (1, 1),
+    roles: Iterable[RoleSelection] = (),
+    extended: Mapping[str, bytes] | None = None,
+    common_extended: Iterable[SOPClassCommonExtendedNegotiation] = (),
+    user_identity: UserIdentityRQ | None = None,
 ) -> AssociateRQ:
     """The request for (abstract syntax, transfer syntaxes) pairs, with ids 1, 3, 5 ...
 
-    Raises `MisuseError` for no or more than 128 contexts, or a wrong AE title or UID.
+    `window` holds how many operations we invoke and perform at a time; the default, one of each,
+    is not proposed. Raises `MisuseError` for no or more than 128 contexts, or a wrong AE title or
+    UID.
     """
     pairs = list(contexts)
     if not 1 <= len(pairs) <= MAXIMUM_CONTEXTS:
@@ -248,6 +315,14 @@ def propose(
             maximum_length=maximum_length,
             implementation_class_uid=IMPLEMENTATION_CLASS_UID,
             implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+            window=None if window == (1, 1) else AsynchronousOperationsWindow(*window),
+            roles=tuple(roles),
+            extended=tuple(
+                SOPClassExtendedNegotiation(uid, information)
+                for uid, information in (extended or {}).items()
+            ),
+            common_extended=tuple(common_extended),
+            user_identity=user_identity,
         ),
     )
 
@@ -321,6 +396,35 @@ def refusals(request: AssociateRQ, answer: AssociateAC) -> list[Refusal]:
             continue
         refused.append(Refusal(offer, why))
     return refused
+
+
+def agreed_window(
+    request: AssociateRQ, answer: AssociateAC, *, requestor: bool
+) -> tuple[int | None, int | None]:
+    """How many operations we may invoke, and have to perform, at a time; None is no limit.
+
+    What an answer raises does not count (PS3.7 D.3.3.3).
+    """
+    offer = request.user_information and request.user_information.window
+    reply = answer.user_information and answer.user_information.window
+    if not offer or not reply:
+        return 1, 1
+    pairs = ((offer.invoked, reply.invoked), (offer.performed, reply.performed))
+    invoked, performed = (min(filter(None, pair), default=None) for pair in pairs)
+    return (invoked, performed) if requestor else (performed, invoked)
+
+
+def agreed_extended(request: AssociateRQ, answer: AssociateAC) -> dict[str, bytes]:
+    """The information that the acceptor answered to what was offered, by SOP class
+    (PS3.7 D.3.3.5)."""
+    if request.user_information is None or answer.user_information is None:
+        return {}
+    offered = {offer.sop_class_uid for offer in request.user_information.extended}
+    return {
+        reply.sop_class_uid: reply.information
+        for reply in answer.user_information.extended
+        if reply.sop_class_uid in offered
+    }
 
 
 def _roles(request: AssociateRQ, answer: AssociateAC) -> dict[str, tuple[bool, bool]]:

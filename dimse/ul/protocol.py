@@ -8,18 +8,22 @@ about its PDU, and neither side can make us buffer more than one read and one wr
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import (
-    IPushProducer,
-    IReactorTime,
-)
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dimse.errors import AssociationError, DimseError, ProtocolError, TimedOutError
+from dimse.errors import (
+    AssociationError,
+    AssociationRejectedError,
+    DimseError,
+    ProtocolError,
+    TimedOutError,
+)
+from dimse.events import Events, Span
 from dimse.limits import Limits
-from dimse.ul import tcp
+from dimse.ul import tcp, tracing
 from dimse.ul.framing import Framer
 from dimse.ul.machine import Machine
 from dimse.ul.pdu import (
@@ -39,12 +43,12 @@ from dimse.ul.users import Establisher, User
 _SMALL = 64 * 1024  # what a turn of the reactor may send in passing
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class UpperLayerProtocol(Protocol):
     """One transport connection and its association, on either side.
 
     With a `request` this is the requestor, and the request is sent as soon as the connection is
-    there; without, it is the acceptor.
+    there; without, it is the acceptor. `outcome` says how it ended, once that is known.
     """
 
     _log = Logger()
@@ -58,6 +62,8 @@ class UpperLayerProtocol(Protocol):
         request: AssociateRQ | None = None,
     ) -> None:
         self.user: User | None = None
+        self.events = Events()
+        self.outcome: AssociationError | None = None
         self.sending_paused = False
         self.bytes_received = self.bytes_sent = 0
         self._establisher = establisher
@@ -75,6 +81,7 @@ class UpperLayerProtocol(Protocol):
         self._timers = Timers(limits, clock)
         self._closed = False
         self._close_waiters: list[Deferred[None]] = []
+        self._span: Span | None = None
 
     @property
     def state(self) -> Sta:
@@ -90,6 +97,9 @@ class UpperLayerProtocol(Protocol):
 
     def connectionMade(self) -> None:
         """Prepare the socket and start the machine; ARTIM runs from here on (AE-5)."""
+        if self.events:
+            mode = {"mode": "scp" if self._request is None else "scu"}
+            self._span = Span(self.events, self._timers.clock.seconds, "association", mode)
         self._tcp = tcp.prepare(self.transport)
         self._direct = self._tcp is not None and self._tcp is self.transport
         # A transport that is written to directly asks for more whenever it has no bytes left,
@@ -120,9 +130,16 @@ class UpperLayerProtocol(Protocol):
         self._timers.stop_all()
         self._machine.handle(Evt.Evt17, reason.value)
         self._timers.stop_all()
+        if self._span is not None:
+            tracing.ended(self._span, self.outcome, self.bytes_received, self.bytes_sent)
         waiters, self._close_waiters = self._close_waiters, []
         for waiter in waiters:
             waiter.callback(None)
+
+    def handshakeCompleted(self) -> None:
+        """TLS has agreed."""
+        if self.events:
+            tracing.handshake(self.events, self.transport.getHandle())
 
     def when_closed(self) -> Deferred[None]:
         """Fires with None when the connection is gone."""
@@ -156,6 +173,8 @@ class UpperLayerProtocol(Protocol):
             self._deaf = not error.in_step
             self.refuse(error)
         else:
+            if self.events:
+                tracing.pdu(self.events, "pdu.received", pdu_type, len(body))
             self._machine.receive(pdu_type, pdu)
         return True
 
@@ -180,6 +199,7 @@ class UpperLayerProtocol(Protocol):
     def reject(self, answer: AssociateRJ) -> None:
         """Answer the indication with A-ASSOCIATE-RJ."""
         self._machine.handle(Evt.Evt8, answer)
+        self.outcome = AssociationRejectedError(answer.result, answer.source, answer.reason)
 
     def send_data(self, data: bytes) -> None:
         """Send whole P-DATA-TF PDUs in one write; look at `sending_paused` before the next."""
@@ -261,6 +281,8 @@ class UpperLayerProtocol(Protocol):
         """
         self.bytes_sent += len(data)
         self._active = self._timers.clock.seconds()
+        if self.events:
+            tracing.sent(self.events, data)
         if not self._direct:
             self.transport.write(data)
             return
@@ -325,6 +347,7 @@ class UpperLayerProtocol(Protocol):
 
     def abort_indication(self, error: AssociationError) -> None:
         """Pass on to whoever is there."""
+        self.outcome = self.outcome or error
         (self.user or self._establisher).abort_indication(error)
 
     # Time-outs
@@ -346,6 +369,7 @@ class UpperLayerProtocol(Protocol):
     def _give_up(self, limit: str) -> None:
         """A time-out of ours ends the association: A-ABORT, and the user is told why."""
         error = TimedOutError(limit, getattr(self._limits, limit))
+        self.outcome = self.outcome or error
         self.abort()
         (self.user or self._establisher).abort_indication(error)
 

@@ -18,6 +18,7 @@ from dimse.association import Association
 from dimse.errors import ConnectionLostError, MisuseError, StatusError
 from dimse.message.messages import CStoreRSP
 from dimse.services.storage import ReceivedInstance, StorageSCP
+from dimse.testing import Link
 from tests.archive.storing import (
     CONTENT,
     LIMITS,
@@ -32,7 +33,6 @@ from tests.archive.storing import (
 )
 from tests.memory import Net
 from tests.scripted import RQ, STORE, Bytes, data, store_rq
-from tests.transports import Link
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
 MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -351,8 +351,9 @@ class TestOverAnAssociation:
         context = requestor.context_for(CT_STORAGE)
         outcome = net.outcome(requestor.request(context, store_rq(), Bytes(content)))
         link.run()
-        assert isinstance(outcome.value, CStoreRSP)
-        return outcome.value
+        response = outcome.value.response
+        assert isinstance(response, CStoreRSP)
+        return response
 
     def test_success(self, net: Net, pair: tuple[Association, Link], store: FileStore):
         response = self.send(net, pair)

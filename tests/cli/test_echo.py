@@ -95,7 +95,8 @@ class TestUsage:
 class TestEcho:
     def test_against_dcmtk(self, storescp: int) -> None:
         done = dimse("echo", "127.0.0.1", storescp)
-        line = rf"C-ECHO 127\.0\.0\.1:{storescp} \(ANY-SCP\): 0x0000 \(Success\) in [0-9.]+ ms\n"
+        status = r"0x0000 \(Communication verified\)"
+        line = rf"C-ECHO 127\.0\.0\.1:{storescp} \(ANY-SCP\): {status} in [0-9.]+ ms\n"
         assert re.fullmatch(line, done.stdout)
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -107,7 +108,7 @@ class TestEcho:
         done = dimse("echo", "127.0.0.1", recorder.port, "--repeat", 3)
         assert recorder.ending() == "released"
         assert recorder.asked == [("EVT_C_ECHO", None)] * 3
-        assert done.stdout.count("Success") == 3
+        assert done.stdout.count("verified") == 3
 
     def test_abort_aborts(self, recorder: Recorder) -> None:
         done = dimse("echo", "127.0.0.1", recorder.port, "--abort")

@@ -8,24 +8,13 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from dimse.message import command
-from dimse.message.messages import (
-    MESSAGES,
-    RESPONSE_BIT,
-    CEchoRQ,
-    CEchoRSP,
-    CStoreRQ,
-    CStoreRSP,
-    Message,
-    Request,
-)
+from dimse.message.base import RESPONSE_BIT, Message, Request
+from dimse.message.messages import MESSAGES
 from tests.tables import Row, rows
 
 ELEMENTS = rows("command_elements")
 KINDS: dict[str, type[Message]] = {
-    "C-ECHO-RQ": CEchoRQ,
-    "C-ECHO-RSP": CEchoRSP,
-    "C-STORE-RQ": CStoreRQ,
-    "C-STORE-RSP": CStoreRSP,
+    row["message"]: MESSAGES[int(row["command_field_hex"], 16)] for row in rows("dimse_messages")
 }
 ROWS = {
     name: [
@@ -49,6 +38,17 @@ VALUES: dict[str, command.Value] = {
     "AffectedSOPInstanceUID": "1.2.3",
     "MoveOriginatorApplicationEntityTitle": "MOVESCU",
     "MoveOriginatorMessageID": 9,
+    "RequestedSOPClassUID": "1.2.840.10008.1.1",
+    "RequestedSOPInstanceUID": "1.2.3",
+    "MoveDestination": "DEST",
+    "ErrorID": 5,
+    "EventTypeID": 2,
+    "ActionTypeID": 3,
+    "AttributeIdentifierList": (0x00080018, 0x0020000D),
+    "NumberOfRemainingSuboperations": 1,
+    "NumberOfCompletedSuboperations": 2,
+    "NumberOfFailedSuboperations": 3,
+    "NumberOfWarningSuboperations": 4,
 }
 
 
@@ -135,7 +135,7 @@ class TestMessage:
         assert {element.keyword for element in read(build(name, "M").encode())} == expected
 
     def test_all_elements(self, name: str):
-        message = build(name, "MUS")
+        message = build(name, "MUSC")
         data_set = read(message.encode())
         assert {element.keyword for element in data_set} == {row["keyword"] for row in ROWS[name]}
         assert KINDS[name].decode(command.decode(message.encode())) == message
@@ -147,33 +147,55 @@ class TestMessage:
         }
         assert ours == mandatory - {"commandgrouplength", "commandfield", "commanddatasettype"}
 
-    def test_missing(self, name: str):
-        """Each mandatory element that a peer leaves out is named."""
+    @pytest.mark.parametrize(
+        ("change", "status"), [(None, 0x0120), (b"", 0x0121), (b"\1" * 3, 0x0106)]
+    )
+    def test_h_d01_refusal(self, name: str, change: bytes | None, status: int):
+        """Each mandatory element that is missing, empty, or of a wrong length, is named."""
         elements = command.decode(build(name, "M").encode())
-        assert KINDS[name].missing(elements) == []
+        assert KINDS[name].refusal(elements) is None
         for row in ROWS[name]:
-            keyword = row["keyword"]
-            rest = {each: value for each, value in elements.items() if each != keyword}
+            keyword, vr = row["keyword"], row["vr"]
             structural = keyword in ("CommandGroupLength", "CommandField", "CommandDataSetType")
-            named = row["requirement"] == "M" and not structural
-            assert KINDS[name].missing(rest) == ([keyword] if named else [])
+            if row["requirement"] != "M" or structural or (change and vr in ("UI", "AE")):
+                continue
+            changed = {each: value for each, value in elements.items() if each != keyword}
+            if change is not None:
+                changed[keyword] = change
+            refusal = KINDS[name].refusal(changed)
+            assert refusal is not None
+            many = name in ("C-FIND-RQ", "C-GET-RQ", "C-MOVE-RQ")
+            assert refusal.status == (0xA900 if many else status)
+            assert keyword in refusal.comment
+            assert refusal.offending == (command.ELEMENTS[keyword][0],)
 
     def test_fixed_values(self, name: str):
         data_set = read(build(name, "M").encode())
         for row in ROWS[name]:
             if row["fixed_value"] == "any value other than 0101H":
                 assert data_set[row["keyword"]].value != 0x0101
-            elif row["fixed_value"]:
+            elif row["fixed_value"].endswith("H"):
                 assert f"{data_set[row['keyword']].value:04X}H" == row["fixed_value"]
 
     def test_data_set(self, name: str):
-        assert {True: "always", False: "never"}[KINDS[name].HAS_DATA_SET] == DATA_SETS[name]
+        kind = KINDS[name]
+        rule = {True: "always", False: "never"}.get(bool(kind.HAS_DATA_SET))
+        if kind.HAS_DATA_SET is None:
+            assert DATA_SETS[name] in ("optional", "conditional")
+        else:
+            assert rule == DATA_SETS[name]
+        for follows in (True, False):
+            announced = read(build(name, "M").encode(has_data_set=follows)).CommandDataSetType
+            expected = follows if kind.HAS_DATA_SET is None else kind.HAS_DATA_SET
+            assert (announced != 0x0101) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name.endswith("RQ")])
+@pytest.mark.parametrize(
+    "name", [name for name in KINDS if name.endswith("RQ") and name != "C-CANCEL-RQ"]
+)
 def test_response_repeats_what_the_table_says(name: str):
-    """Message ID, SOP class and, for C-STORE, the instance equal those of the request."""
-    request = build(name, "M")
+    """Message ID, SOP class and instance equal those of the request."""
+    request = build(name, "MU")
     assert isinstance(request, Request)
     response = request.respond(0x0122, "not here")
     assert type(response) is KINDS[name.replace("RQ", "RSP")]

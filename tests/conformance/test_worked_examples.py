@@ -3,7 +3,8 @@
 import pytest
 
 from dimse.message import command
-from dimse.message.messages import MESSAGES, CEchoRQ, CEchoRSP, CStoreRQ, Message
+from dimse.message.base import Message
+from dimse.message.messages import MESSAGES, CEchoRQ, CEchoRSP, CStoreRQ
 from dimse.ul.items import (
     AsynchronousOperationsWindow,
     PresentationContextAC,
@@ -248,7 +249,7 @@ def test_message(name: str):
     assert MESSAGES_INSIDE[name][1].encode() == command_set
     elements = command.decode(command_set)
     kind = MESSAGES[int(str(elements["CommandField"]))]
-    assert kind.missing(elements) == []
+    assert kind.refusal(elements) is None
     assert kind.decode(elements) == MESSAGES_INSIDE[name][1]
 
 

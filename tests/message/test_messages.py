@@ -10,6 +10,7 @@ from dimse.message.messages import (
     MESSAGES,
     CEchoRQ,
     CEchoRSP,
+    CFindRQ,
     CStoreRQ,
     CStoreRSP,
 )
@@ -44,7 +45,7 @@ STORE = CStoreRQ(
 def test_round_trip(message):
     elements = command.decode(message.encode())
     kind = MESSAGES[message.COMMAND_FIELD]
-    assert kind.missing(elements) == []
+    assert kind.refusal(elements) is None
     assert kind.decode(elements) == message
 
 
@@ -61,12 +62,23 @@ def test_what_a_message_does_not_have_is_ignored():
 
 
 def test_missing_names_all():
-    assert CStoreRQ.missing({}) == [
-        "MessageID",
-        "AffectedSOPClassUID",
-        "Priority",
-        "AffectedSOPInstanceUID",
-    ]
+    refusal = CStoreRQ.refusal({})
+    assert refusal is not None
+    assert refusal.status == 0x0120
+    for keyword in ("MessageID", "AffectedSOPClassUID", "Priority", "AffectedSOPInstanceUID"):
+        assert keyword in refusal.comment
+
+
+@pytest.mark.parametrize(("value", "status"), [(b"", 0x0121), (b"\1", 0x0106)])
+def test_h_d01_values_that_are_none(value: bytes, status: int):
+    """Without value, or of a length that does not fit; C-FIND and the like answer 0xA900."""
+    elements = {**command.decode(STORE.encode()), "Priority": value}
+    refusal = CStoreRQ.refusal(elements)
+    assert refusal is not None
+    assert (refusal.status, refusal.offending) == (status, (0x00000700,))
+    find = CFindRQ.refusal({"Priority": value})
+    assert find is not None
+    assert find.status == 0xA900
 
 
 class TestRespond:
@@ -88,9 +100,11 @@ class TestRespond:
     def test_offending_elements(self):
         """Only where the response has them (PS3.7 9.3.1.2): C-ECHO-RSP has not."""
         tags = (0x00080016, 0x00080018)
-        elements = command.decode(STORE.respond(0xA900, "", tags).encode())
+        elements = command.decode(STORE.respond(0xA900, offending=tags).encode())
         assert elements["OffendingElement"] == tags
-        assert "OffendingElement" not in command.decode(ECHO.respond(0x0110, "", tags).encode())
+        assert "OffendingElement" not in command.decode(
+            ECHO.respond(0x0110, offending=tags).encode()
+        )
 
     @pytest.mark.parametrize("request_", [ECHO, STORE])
     def test_no_comment_is_no_element(self, request_):

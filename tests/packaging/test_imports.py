@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 FILES = [
     Path("dimse/errors.py"),
     Path("dimse/limits.py"),
+    Path("dimse/services/extended.py"),
+    Path("dimse/sop_classes.py"),
     *sorted(
         f.relative_to(ROOT)
         for part in ("ul", "message")
@@ -21,7 +23,7 @@ FILES = [
 PURE = [
     ".".join(f.with_suffix("").parts).removesuffix(".__init__")
     for f in FILES
-    if f.name not in {"protocol.py", "tcp.py", "timers.py"}  # where Twisted begins
+    if f.name not in {"protocol.py", "tcp.py", "timers.py", "tracing.py"}  # where Twisted begins
 ]
 
 

@@ -13,9 +13,9 @@ from dimse.association import Association
 from dimse.errors import StatusError
 from dimse.limits import Limits
 from dimse.services.verification import echo
+from dimse.testing import Link
 from tests.memory import Net, RecordingSink
 from tests.scripted import Bytes, store_rq
-from tests.transports import Link
 from tests.wire import CT_STORAGE
 
 LIMITS = Limits(

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from dimse.acceptor import AcceptorFactory
@@ -28,7 +27,7 @@ from dimse.errors import (
 )
 from dimse.services.instance import Instance
 from dimse.services.sending import SendResult, find_files, send
-from dimse.services.storage import STORAGE_SOP_CLASSES
+from dimse.sop_classes import STORAGE_SOP_CLASSES
 from dimse.ul.negotiation import SupportedContext
 from tests.memory import Net, RecordingSink
 from tests.services.test_instance import IDENTITY, part10
@@ -38,41 +37,23 @@ JPEG = "1.2.840.10008.1.2.4.50"
 ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
 
 
-class Reactor(Clock):
-    """A clock with a thread pool that does everything at once."""
-
-    def getThreadPool(self) -> "Reactor":  # noqa: N802  the interface
-        return self
-
-    def callFromThread(  # noqa: N802  the interface
-        self, call: Callable[..., object], *arguments: object
-    ) -> None:
-        call(*arguments)
-
-    def callInThreadWithCallback(  # noqa: N802  the interface
-        self, done: Callable[[bool, object], object], call: Callable[[], object]
-    ) -> None:
-        done(True, call())
-
-
 @implementer(IStreamClientEndpoint)
 class Archive:
     """An acceptor that takes whatever it is offered, and can be made to refuse."""
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        net.clock = Reactor()
         self.down = False
         syntaxes = SupportedContext(None)
         net.scp.contexts = dict.fromkeys(STORAGE_SOP_CLASSES, syntaxes)
         self.factory: AcceptorFactory = net.acceptor()
 
-    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":  # noqa: N803  the interface
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
         connected: Deferred[Any] = Deferred()
         if self.down:
             connected.errback(ConnectionRefusedError())
             return connected
-        near = protocolFactory.buildProtocol(ADDRESS)
+        near: Any = protocolFactory.buildProtocol(ADDRESS)
         self.net.join(near, self.factory.buildProtocol(ADDRESS))
         connected.callback(near)
         return connected

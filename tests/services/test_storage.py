@@ -22,8 +22,9 @@ from dimse.errors import (
 from dimse.limits import Limits
 from dimse.message.messages import CEchoRQ
 from dimse.services.instance import Instance
-from dimse.services.storage import STORAGE_SOP_CLASSES, ReceivedInstance, StorageSCP, store
+from dimse.services.storage import ReceivedInstance, StorageSCP, store
 from dimse.services.verification import VerificationSCP
+from dimse.sop_classes import STORAGE_SOP_CLASSES
 from dimse.ul.negotiation import SupportedContext
 from tests.memory import Net, RecordingSCP, RecordingSink
 from tests.scripted import RQ, command, data, echo_rq, store_rq

@@ -3,9 +3,11 @@
 import pytest
 
 from dimse.errors import ContextError, DimseError, StatusError
+from dimse.invoking import Answer
 from dimse.message.messages import CEchoRSP
 from dimse.message.status import Status
 from dimse.services.verification import VerificationSCP, echo, succeeded
+from dimse.ul.negotiation import AcceptedContext
 from tests.memory import Net
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
@@ -45,13 +47,19 @@ def test_ending_an_echo_early_is_harmless(net: Net):
     sink.abort(DimseError("gone"))
 
 
+def answer(status: int, **elements: str) -> Answer:
+    context = AcceptedContext(1, VERIFICATION, IMPLICIT, scu=True, scp=False)
+    response = CEchoRSP(message_id_being_responded_to=1, status=status, **elements)
+    return Answer(context, response)
+
+
 @pytest.mark.parametrize("status", [0x0000, 0x0001, 0xB000, 0xBFFF])
 def test_success_and_warning_succeed(status: int):
-    assert succeeded(CEchoRSP(message_id_being_responded_to=1, status=status)) == status
+    assert succeeded(answer(status)) == status
 
 
 @pytest.mark.parametrize("status", [0x0122, 0xA700, 0xC000, 0xFE00, 0xFF00, 0x7777])
 def test_every_other_status_is_an_error(status: int):
     with pytest.raises(StatusError) as caught:
-        succeeded(CEchoRSP(message_id_being_responded_to=1, status=status, error_comment="because"))
+        succeeded(answer(status, error_comment="because"))
     assert (caught.value.status, caught.value.comment) == (status, "because")

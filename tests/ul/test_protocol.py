@@ -185,7 +185,7 @@ class TestIdle:
         done: Deferred[int] = Deferred()
         net.scp.on_finish = lambda sink: done
         associated.send(ECHO)
-        associated.link.advance(3000)
+        associated.link.advance(299)
         assert end(associated) is None
         done.callback(0)
         associated.link.advance(300)

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, I
 from twisted.protocols.policies import WrappingFactory
 from zope.interface import directlyProvides
 
+from dimse.testing import Transport
 from dimse.ul.pdu import PDUS, PDataTF
 from dimse.ul.table import Sta
 from dimse.ul.tcp import READ_SIZE
@@ -26,7 +27,6 @@ from tests.scripted import (
     store_rq,
     store_rsp,
 )
-from tests.transports import Transport
 from tests.wire import framed
 
 
@@ -108,7 +108,7 @@ class TestWriting:
         assert not server.link.far.buffer
         assert source.left == 0
         server.send(store_rsp())
-        assert stored.value.status == 0
+        assert stored.value.response.status == 0
 
 
 class FakeSocket:
@@ -136,7 +136,7 @@ class TCPTransport(Transport):
     """A transport that looks like TCP and remembers what was set."""
 
     def __init__(self, peer: Any) -> None:
-        super().__init__(peer)
+        super().__init__(peer, peer)
         self.settings: dict[str, Any] = {}
         self.handle = FakeSocket()
         directlyProvides(self, ITCPTransport)

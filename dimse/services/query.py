@@ -1,0 +1,141 @@
+"""Queries: C-FIND, SCU and SCP, of every information model (PS3.4 C, K, Q, U, V, CC)."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from pydicom import Dataset
+
+from dimse.association import Association
+from dimse.errors import DimseError, ProtocolError, StatusError
+from dimse.invoking import Answer
+from dimse.message.base import Request
+from dimse.message.messages import MEDIUM, CFindRQ
+from dimse.message.status import (
+    IDENTIFIER_MISMATCH,
+    PENDING,
+    SUCCESS,
+    UNRECOGNIZED_OPERATION,
+)
+from dimse.performing import Operation, Outcome, Performing
+from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
+from dimse.services.answers import Answers
+from dimse.services.dataset import decode, encode
+from dimse.services.extended import Options
+from dimse.sop_classes import STUDY_ROOT, InformationModel
+from dimse.ul.negotiation import AcceptedContext, SupportedContext
+
+
+class Matches(Answers[Dataset, list[Dataset]]):
+    """The matches of a query, each a Dataset; awaited, all of them in a list."""
+
+    def __init__(
+        self,
+        association: Association,
+        identifier: Dataset,
+        sop_class: str,
+        priority: int,
+        timeout: float | None,
+    ) -> None:
+        super().__init__(association, timeout)
+        self._identifier = identifier
+        self._sop_class = sop_class
+        self._priority = priority
+
+    def _request(self) -> tuple[AcceptedContext, Request, bytes]:
+        context = self._association.context_for(self._sop_class)
+        request = CFindRQ(
+            message_id=self._association.next_message_id(),
+            affected_sop_class_uid=self._sop_class,
+            priority=self._priority,
+        )
+        return context, request, encode(self._identifier, context.transfer_syntax)
+
+    def _item(self, answer: Answer) -> Dataset:
+        if answer.data is None:
+            peer = self._association.peer
+            raise ProtocolError(f"{peer}: a match without Identifier (PS3.7 9.3.2.2)")
+        return decode(answer.data, answer.context.transfer_syntax)
+
+    def _result(self, items: list[Dataset], final: Answer) -> list[Dataset]:
+        return items
+
+
+def find(
+    association: Association,
+    identifier: Dataset,
+    model: InformationModel | str = STUDY_ROOT,
+    *,
+    priority: int = MEDIUM,
+    timeout: float | None = None,
+) -> Matches:
+    """Query the peer (C-FIND, PS3.4 C.4.1, K.4.1).
+
+    `identifier` holds the keys, with Query/Retrieve Level where the model has levels; `model` is
+    an information model, or the UID of its FIND SOP class. `timeout`, in seconds, takes the place
+    of `Limits.response`, from one response to the next.
+
+    `async for match in find(...)` gets the matches as they come, `await find(...)` a list of all.
+    Fails with `StatusError`, with `ContextError` when the peer did not accept the model, or with
+    the `AssociationError` that ended the association.
+    """
+    sop_class = model if isinstance(model, str) else model.find
+    return Matches(association, identifier, sop_class, priority, timeout)
+
+
+class QuerySCP:
+    """Answers C-FIND with what `find(identifier, operation)` yields, an async generator.
+
+    `models` are the information models that it answers for, `options` what it supports of their
+    extended negotiation (`dimse.services.extended`). The generator runs no faster than the peer
+    reads, and is closed when the peer cancels or the association ends. It yields Datasets that
+    hold what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises
+    `StatusError` to fail. What was negotiated is in `operation.association.extended`.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[Dataset, Operation], AsyncIterator[Any]],
+        models: Iterable[InformationModel] = (STUDY_ROOT,),
+        *,
+        options: Options | None = None,
+        transfer_syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES,
+    ) -> None:
+        supported = SupportedContext(
+            tuple(transfer_syntaxes), extended=options.answer if options is not None else None
+        )
+        self._find = find
+        self.contexts: Mapping[str, SupportedContext] = {
+            model.find: supported for model in models if model.find
+        }
+
+    def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
+        """Nothing but its models."""
+        return None
+
+    def perform(self, operation: Operation) -> Performing:
+        """Answer one query."""
+        if not isinstance(operation.request, CFindRQ):
+            raise StatusError(UNRECOGNIZED_OPERATION)
+
+        async def answer(data: bytes) -> int | Outcome:
+            syntax = operation.context.transfer_syntax
+            identifier = received(data, syntax)
+            matches: Any = self._find(identifier, operation)
+            async with aclosing(matches):
+                async for match in matches:
+                    status, dataset = match if isinstance(match, tuple) else (PENDING, match)
+                    await operation.pending(status, encode(dataset, syntax))
+            return SUCCESS
+
+        return Performing(
+            answer, operation.association.limits.identifier_length, too_long=IDENTIFIER_MISMATCH
+        )
+
+
+def received(data: bytes, transfer_syntax: str) -> Dataset:
+    """The Identifier of a request; raises `StatusError` A900H for what is none."""
+    try:
+        return decode(data, transfer_syntax)
+    except DimseError as error:
+        raise StatusError(IDENTIFIER_MISMATCH, str(error)) from error

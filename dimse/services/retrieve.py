@@ -1,0 +1,217 @@
+"""Retrieval as SCU: C-GET and C-MOVE (PS3.4 C.4.2, C.4.3)."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Self
+
+from pydicom import Dataset
+from pydicom._uid_dict import UID_dictionary
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamServerEndpoint
+
+from dimse.acceptor import listen
+from dimse.association import Association
+from dimse.errors import ContextError, DimseError
+from dimse.invoking import Answer
+from dimse.message.base import Request
+from dimse.message.messages import MEDIUM, CGetRQ, CMoveRQ, SubOperationsRSP
+from dimse.message.status import Status
+from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, ProposedContext
+from dimse.services.answers import Answers
+from dimse.services.dataset import decode, encode
+from dimse.services.storage import InstanceStore, StorageSCP
+from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
+from dimse.ul.negotiation import AcceptedContext
+from dimse.ul.pdu import MAXIMUM_CONTEXTS
+
+
+@dataclass(frozen=True, slots=True)
+class SubOperations:
+    """How far a C-GET or C-MOVE is: numbers of sub-operations, None where the peer gave none.
+
+    Of the final response, `status` says how it went, and `failed_sop_instance_uids` lists what
+    failed, if the peer says so (PS3.4 C.4.2.1.4.2).
+    """
+
+    status: Status
+    remaining: int | None
+    completed: int | None
+    failed: int | None
+    warning: int | None
+    failed_sop_instance_uids: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        """What a response says."""
+        response = answer.response
+        assert isinstance(response, SubOperationsRSP)
+        return cls(
+            Status(response.status, response.NAME.removesuffix("-RSP"), "Query/Retrieve"),
+            response.number_of_remaining_suboperations,
+            response.number_of_completed_suboperations,
+            response.number_of_failed_suboperations,
+            response.number_of_warning_suboperations,
+            _failed_uids(answer),
+        )
+
+
+def _failed_uids(answer: Answer) -> tuple[str, ...]:
+    if answer.data is None:
+        return ()
+    try:
+        uids = decode(answer.data, answer.context.transfer_syntax).get("FailedSOPInstanceUIDList")
+    except DimseError:  # the numbers count, with or without the list
+        return ()
+    return (uids,) if isinstance(uids, str) else tuple(map(str, uids or ()))
+
+
+class Retrieval(Answers[SubOperations, SubOperations]):
+    """The Pending responses of a C-GET or C-MOVE, which not every peer sends; awaited, its result.
+
+    `result` fires with the `SubOperations` of the final response, a success or a warning.
+    """
+
+    def __init__(
+        self,
+        association: Association,
+        identifier: Dataset,
+        sop_class: str,
+        priority: int,
+        timeout: float | None,
+        *,
+        destination: str | None = None,
+        store: InstanceStore | None = None,
+    ) -> None:
+        super().__init__(association, timeout)
+        self._identifier = identifier
+        self._sop_class = sop_class
+        self._priority = priority
+        self._destination = destination
+        self._store = store
+
+    def _prepare(self) -> ExitStack:
+        resources = ExitStack()
+        if self._store is not None:
+            storage = (c.abstract_syntax for c in self._association.contexts.values() if c.scp)
+            scp = StorageSCP(self._store, sop_classes=dict.fromkeys(storage), promiscuous=True)
+            resources.enter_context(self._association.performing(scp))
+        return resources
+
+    def _request(self) -> tuple[AcceptedContext, Request, bytes]:
+        association, uid = self._association, self._sop_class
+        context = association.context_for(uid)
+        message_id = association.next_message_id()
+        request: Request
+        if self._destination is not None:
+            request = CMoveRQ(
+                message_id=message_id,
+                affected_sop_class_uid=uid,
+                priority=self._priority,
+                move_destination=self._destination,
+            )
+        else:
+            if not any(each.scp for each in association.contexts.values()):
+                raise ContextError(
+                    f"{association.peer} agreed to send us no SOP class (PS3.4 C.5.3)"
+                )
+            request = CGetRQ(
+                message_id=message_id, affected_sop_class_uid=uid, priority=self._priority
+            )
+        return context, request, encode(self._identifier, context.transfer_syntax)
+
+    def _item(self, answer: Answer) -> SubOperations:
+        return SubOperations.of(answer)
+
+    def _result(self, items: list[SubOperations], final: Answer) -> SubOperations:
+        return SubOperations.of(final)
+
+
+def get(
+    association: Association,
+    identifier: Dataset,
+    store: InstanceStore,
+    model: InformationModel | str = STUDY_ROOT,
+    *,
+    priority: int = MEDIUM,
+    timeout: float | None = None,
+) -> Retrieval:
+    """Retrieve instances on this association (C-GET, PS3.4 C.4.3).
+
+    `identifier` holds the unique keys. The instances are given to `store` as they come, and what
+    it answers is the status of their sub-operation. The association needs contexts for the
+    model and for each SOP class to receive: `associate(peer, get_contexts(model))` proposes them,
+    and the roles. One at a time on an association, for sub-operations do not say whose they are.
+
+    `async for progress in get(...)` gets the Pending responses, `await get(...)` the final
+    `SubOperations`. Fails with `StatusError`, whose `response` has the numbers, with
+    `ContextError`, or with the `AssociationError` that ended the association.
+    """
+    sop_class = model if isinstance(model, str) else model.get
+    return Retrieval(association, identifier, sop_class, priority, timeout, store=store)
+
+
+def move(
+    association: Association,
+    identifier: Dataset,
+    destination: str,
+    model: InformationModel | str = STUDY_ROOT,
+    *,
+    priority: int = MEDIUM,
+    timeout: float | None = None,
+) -> Retrieval:
+    """Let the peer send instances to the AE title `destination`, which it has to know (C-MOVE,
+    PS3.4 C.4.2); what it fires and fails with is as for `get`."""
+    sop_class = model if isinstance(model, str) else model.move
+    return Retrieval(association, identifier, sop_class, priority, timeout, destination=destination)
+
+
+def move_here(
+    association: Association,
+    identifier: Dataset,
+    store: InstanceStore,
+    endpoint: str | IStreamServerEndpoint,
+    model: InformationModel | str = STUDY_ROOT,
+    *,
+    destination: str | None = None,
+    priority: int = MEDIUM,
+    timeout: float | None = None,
+) -> "Deferred[SubOperations]":
+    """Let the peer send instances to us: a C-MOVE, and a Storage SCP of our own for as long.
+
+    The instances are given to `store`. `endpoint` is where to listen, such as `tcp:11113`, and
+    `destination` the AE title that the peer knows for that place: that of the association unless
+    given. Fires and fails as `move`, or with what listening fails with.
+    """
+    title = destination or association.ae_title
+
+    async def receive() -> SubOperations:
+        listener = await listen(
+            endpoint, [StorageSCP(store)], ae_titles=[title], reactor=association.clock
+        )
+        try:
+            return await move(
+                association, identifier, title, model, priority=priority, timeout=timeout
+            )
+        finally:
+            await listener.stop()
+
+    return Deferred.fromCoroutine(receive())
+
+
+def get_contexts(
+    model: InformationModel | str = STUDY_ROOT,
+    sop_classes: Iterable[str] | None = None,
+    transfer_syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES,
+) -> list[ProposedContext]:
+    """The contexts for a C-GET: its model, and the SOP classes that may come.
+
+    Those are all storage SOP classes that are not retired, as far as 128 contexts hold them,
+    unless `sop_classes` are given; each in one context with `transfer_syntaxes`.
+    """
+    if sop_classes is None:
+        known = ((uid, UID_dictionary[uid]) for uid in STORAGE_SOP_CLASSES)
+        sop_classes = [uid for uid, (*_, retired, _) in known if retired != "Retired"]
+    get_model = model if isinstance(model, str) else model.get
+    classes = list(dict.fromkeys(sop_classes))[: MAXIMUM_CONTEXTS - 1]
+    return [get_model, *((uid, transfer_syntaxes) for uid in classes)]

@@ -1,0 +1,218 @@
+"""Retrieval as SCP: what C-GET and C-MOVE ask for is sent, one sub-operation after the other
+(PS3.4 C.4.2.3, C.4.3.3)."""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydicom import Dataset
+from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from dimse.errors import AssociationError, DimseError, StatusError
+from dimse.events import Span
+from dimse.message.messages import CGetRQ, CMoveRQ
+from dimse.message.status import (
+    CANCEL,
+    MOVE_DESTINATION_UNKNOWN,
+    PENDING,
+    SUBOPERATIONS_WARNING,
+    SUCCESS,
+    UNABLE_TO_PERFORM_SUBOPERATIONS,
+    UNRECOGNIZED_OPERATION,
+    Category,
+)
+from dimse.performing import Operation, Outcome, Performing
+from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
+from dimse.services.dataset import encode
+from dimse.services.extended import Options
+from dimse.services.instance import Instance
+from dimse.services.query import received
+from dimse.services.sending import Sendable, SendResult, send
+from dimse.services.storage import store
+from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
+from dimse.ul.negotiation import SupportedContext
+
+
+@dataclass(slots=True)
+class _Count:
+    """The numbers of a response (PS3.4 C.4.2.1.6 to C.4.2.1.9), and the UIDs of what failed."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def add(self, result: SendResult) -> None:
+        """One sub-operation is done; a source may hold several."""
+        self.remaining = max(self.remaining - 1, 0)
+        if result.status is None:
+            self.failed += 1
+            if result.sop_instance_uid:
+                self.failed_uids.append(result.sop_instance_uid)
+        elif result.status.category is Category.WARNING:
+            self.warning += 1
+        else:
+            self.completed += 1
+
+    def elements(self, *, remaining: bool) -> dict[str, Any]:
+        """As fields of C-GET-RSP and C-MOVE-RSP; 16 bits have to do."""
+        numbers = {
+            "number_of_completed_suboperations": self.completed,
+            "number_of_failed_suboperations": self.failed,
+            "number_of_warning_suboperations": self.warning,
+        }
+        if remaining:
+            numbers["number_of_remaining_suboperations"] = self.remaining
+        return {name: min(number, 0xFFFF) for name, number in numbers.items()}
+
+    def outcome(self, transfer_syntax: str, status: int | None = None) -> Outcome:
+        """The final response (PS3.4 C.4.2.3.1, C.4.3.3.1)."""
+        if status is None:
+            if self.failed and not (self.completed or self.warning):
+                status = UNABLE_TO_PERFORM_SUBOPERATIONS
+            else:
+                status = SUBOPERATIONS_WARNING if self.failed or self.warning else SUCCESS
+        data = None
+        if self.failed_uids:
+            listed = Dataset()
+            listed.FailedSOPInstanceUIDList = self.failed_uids
+            data = encode(listed, transfer_syntax)
+        return Outcome(status, data, elements=self.elements(remaining=status == CANCEL))
+
+
+class RetrieveSCP:
+    """Sends what C-GET and C-MOVE ask for.
+
+    `retrieve(identifier, operation)` returns, or is a coroutine that returns, what is to be sent:
+    paths, Datasets and Instances. It raises `StatusError` to refuse.
+    `destinations` maps the AE titles of C-MOVE destinations to where they are, `"host:port"` or an
+    endpoint, or is a function that does, with None for one unknown: no other place is ever
+    connected to. `models` are the information models it answers for, `options` what it supports of
+    their extended negotiation. For C-GET it takes the SCU role of `sop_classes`, with
+    `transfer_syntaxes`.
+
+    An instance that cannot be sent counts as failed, and the others go on.
+    """
+
+    def __init__(
+        self,
+        retrieve: Callable[[Dataset, Operation], Any],
+        models: Iterable[InformationModel] = (STUDY_ROOT,),
+        *,
+        destinations: Mapping[str, str | IStreamClientEndpoint]
+        | Callable[[str], str | IStreamClientEndpoint | None] = {},  # noqa: B006  never changed
+        options: Options | None = None,
+        sop_classes: Iterable[str] = STORAGE_SOP_CLASSES,
+        transfer_syntaxes: tuple[str, ...] | None = None,
+        reactor: Any = None,
+    ) -> None:
+        self._retrieve = retrieve
+        self._resolve = destinations if callable(destinations) else destinations.get
+        self._reactor = reactor
+        extended = options.answer if options is not None else None
+        asked = SupportedContext(DEFAULT_TRANSFER_SYNTAXES, extended=extended)
+        sent = SupportedContext(transfer_syntaxes, scp=False, scu=True)
+        models = tuple(models)
+        getting = any(model.get for model in models)
+        self.contexts: Mapping[str, SupportedContext] = {
+            **dict.fromkeys(sop_classes if getting else (), sent),
+            **{uid: asked for model in models for uid in (model.get, model.move) if uid},
+        }
+
+    def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
+        """Nothing but its models and SOP classes."""
+        return None
+
+    def perform(self, operation: Operation) -> Performing:
+        """Answer one C-GET or C-MOVE."""
+        request = operation.request
+        if not isinstance(request, CGetRQ | CMoveRQ):
+            raise StatusError(UNRECOGNIZED_OPERATION)
+
+        async def answer(data: bytes) -> Outcome:
+            identifier = received(data, operation.context.transfer_syntax)
+            place = None
+            if isinstance(request, CMoveRQ):
+                place = self._resolve(request.move_destination)
+                if place is None:
+                    raise StatusError(MOVE_DESTINATION_UNKNOWN, "not a destination known here")
+            found = list(await maybeDeferred(self._retrieve, identifier, operation))
+            results = self._get(operation, found)
+            if place is not None:
+                results = self._move(operation, found, place)
+            return await _count(operation, len(found), results)
+
+        return Performing(answer, operation.association.limits.identifier_length)
+
+    async def _get(
+        self, operation: Operation, found: list[Sendable]
+    ) -> AsyncGenerator[SendResult, None]:
+        """Send on the association of the request, which ends with it."""
+        request: Any = operation.request
+        for source in found:
+            uid = ""
+            try:
+                instance = Instance.of(source)
+                uid = instance.sop_instance_uid
+                status = await store(
+                    operation.association,
+                    instance,
+                    priority=request.priority,
+                    progress=lambda _: operation.progressed(),
+                )
+            except AssociationError:
+                raise
+            except DimseError as error:
+                yield SendResult(source, sop_instance_uid=uid, error=error)
+            else:
+                yield SendResult(source, sop_instance_uid=uid, status=status)
+
+    def _move(
+        self, operation: Operation, found: list[Sendable], place: str | IStreamClientEndpoint
+    ) -> AsyncGenerator[SendResult, None]:
+        """Send on associations of our own."""
+        request: Any = operation.request
+        return send(
+            place,
+            found,
+            called_ae_title=request.move_destination,
+            calling_ae_title=operation.ae_title,
+            priority=request.priority,
+            limits=operation.association.limits,
+            progress=lambda _: operation.progressed(),
+            move_originator=(operation.peer.ae_title, request.message_id),
+            reactor=self._reactor or operation.association.clock,
+        )
+
+
+async def _count(
+    operation: Operation, total: int, results: AsyncGenerator[SendResult, None]
+) -> Outcome:
+    """Take the results one by one, tell the peer how far it is, and say how it went."""
+    association, syntax = operation.association, operation.context.transfer_syntax
+    count = _Count(total)
+    what = {"type": operation.request.NAME.removesuffix("-RQ"), "total_instances": total}
+    span = Span(association.events, association.seconds, "sub_operation", what)
+    status = None
+    try:
+        async with aclosing(results):
+            async for result in results:
+                count.add(result)
+                if association.events:
+                    association.events.emit(
+                        "sub_operation.progress",
+                        {},
+                        **what,
+                        completed=count.completed,
+                        failed=count.failed,
+                        remaining=count.remaining,
+                    )
+                if count.remaining:
+                    await operation.pending(PENDING, **count.elements(remaining=True))
+    except CancelledError:
+        status = CANCEL  # which nobody hears when the association has ended
+    span.stop(completed=count.completed, failed=count.failed, warning=count.warning)
+    return count.outcome(syntax, status)

@@ -1,0 +1,382 @@
+"""C-FIND in both roles: streams, collected answers, cancel, refusals (PS3.4 C.4.1, PS3.7 9.1.2)."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from twisted.internet.defer import CancelledError, Deferred
+
+from dimse import (
+    MODALITY_WORKLIST,
+    STUDY_ROOT,
+    ContextError,
+    Limits,
+    Operation,
+    QueryOptions,
+    QuerySCP,
+    StatusError,
+    TimedOutError,
+    associate,
+    find,
+)
+from dimse.message.messages import CCancelRQ, CFindRQ, CFindRSP
+from dimse.services.dataset import decode, encode
+from dimse.testing import Network, ScriptedPeer
+from tests.wire import EXPLICIT, IMPLICIT
+
+FIND = STUDY_ROOT.find
+
+
+def study(number: int) -> Dataset:
+    dataset = Dataset()
+    dataset.QueryRetrieveLevel = "STUDY"
+    dataset.StudyInstanceUID = f"1.2.{number}"
+    return dataset
+
+
+KEYS = Dataset()
+KEYS.QueryRetrieveLevel = "STUDY"
+KEYS.StudyInstanceUID = ""
+
+
+class Index:
+    """Yields `count` studies; remembers what was asked, how far it got and how it ended."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.asked: list[Dataset] = []
+        self.yielded = 0
+        self.closed = 0
+        self.waits: Deferred[None] | None = None
+
+    async def __call__(self, identifier: Dataset, operation: Operation) -> AsyncIterator[Dataset]:
+        self.asked.append(identifier)
+        try:
+            for number in range(self.count):
+                self.yielded += 1
+                yield study(number)
+            if self.waits is not None:
+                await self.waits
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+def joined(network: Network, find: Any, **options: Any) -> tuple[Any, Any]:
+    endpoint = network.listen([QuerySCP(find)], limits=options.get("limits"))
+    return network.associate(endpoint, [FIND], **options)
+
+
+class TestAnswers:
+    def test_all_in_a_list(self, network: Network):
+        index = Index(3)
+        ours, _ = joined(network, index)
+        matches = network.result(find(ours, KEYS).result())
+        assert [match.StudyInstanceUID for match in matches] == ["1.2.0", "1.2.1", "1.2.2"]
+        assert index.asked == [KEYS]
+        assert index.closed == 1
+
+    def test_none_is_a_success(self, network: Network):
+        ours, _ = joined(network, Index(0))
+        assert network.result(find(ours, KEYS).result()) == []
+
+    @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, "1.2.840.10008.1.2.1.99"])
+    def test_in_each_transfer_syntax(self, network: Network, syntax: str):
+        scp = QuerySCP(Index(2), transfer_syntaxes=[syntax])
+        ours, _ = network.associate(network.listen([scp]), [(FIND, [syntax])])
+        assert len(network.result(find(ours, KEYS).result())) == 2
+
+    def test_one_by_one(self, network: Network):
+        ours, _ = joined(network, Index(200))
+
+        async def count() -> int:
+            answers = find(ours, KEYS)
+            seen = [match async for match in answers]
+            assert answers.status == 0
+            return len(seen)
+
+        assert network.result(count()) == 200
+
+    def test_a_status_with_the_match(self, network: Network):
+        async def partly(identifier: Dataset, operation: Operation) -> Any:
+            yield 0xFF01, study(1)
+
+        ours, _ = joined(network, partly)
+
+        async def statuses() -> list[int]:
+            answers = find(ours, KEYS)
+            return [int(answers.status or 0) async for _ in answers]
+
+        assert network.result(statuses()) == [0xFF01]
+
+    def test_a_failure(self, network: Network):
+        async def full(identifier: Dataset, operation: Operation) -> Any:
+            yield study(1)
+            raise StatusError(0xA700, "too many")
+
+        ours, _ = joined(network, full)
+        with pytest.raises(StatusError, match="0xA700: too many"):
+            network.result(find(ours, KEYS).result())
+
+    def test_a_bug_of_the_generator(self, network: Network):
+        """H-R25: 0x0110, and the association lives on."""
+
+        async def broken(identifier: Dataset, operation: Operation) -> Any:
+            yield study(1)
+            raise ZeroDivisionError
+
+        ours, _ = joined(network, broken)
+        with pytest.raises(StatusError, match="0x0110"):
+            network.result(find(ours, KEYS).result())
+        assert len(network.flush_logged_errors(ZeroDivisionError)) == 1
+        assert ours.ended is None
+
+    def test_without_context(self, network: Network):
+        ours, _ = joined(network, Index(1))
+        with pytest.raises(ContextError):
+            network.result(find(ours, KEYS, MODALITY_WORKLIST).result())
+
+
+class TestCancel:
+    def test_of_the_deferred(self, network: Network):
+        """C-CANCEL goes out, the generator is closed, and the final status is waited for."""
+        index = Index(1)
+        index.waits = Deferred()
+        ours, theirs = joined(network, index)
+        result = find(ours, KEYS).result()
+        network.run()
+        assert theirs.busy
+        result.cancel()
+        network.run()
+        with pytest.raises(CancelledError):
+            network.result(result)
+        assert index.closed == 1
+        assert not ours.busy
+        assert not theirs.busy
+        assert ours.ended is None
+
+    def test_by_leaving_the_loop(self, network: Network):
+        index = Index(10_000)
+        ours, theirs = joined(network, index)
+
+        async def first() -> Dataset:
+            async for match in find(ours, KEYS):
+                return match
+            raise AssertionError
+
+        assert network.result(first()).StudyInstanceUID == "1.2.0"
+        network.run()
+        assert index.closed == 1
+        assert index.yielded < 2000  # what fits the buffers
+        assert not ours.busy
+        assert not theirs.busy
+
+    def test_aclosing_waits_for_the_final_response(self, network: Network):
+        index = Index(10_000)
+        ours, _ = joined(network, index)
+
+        async def first() -> None:
+            async with aclosing(find(ours, KEYS)) as matches:
+                async for _ in matches:
+                    break
+            assert not ours.busy
+
+        network.result(first())
+        assert index.closed == 1
+
+    def test_asked_for_the_rest_is_no_error(self, network: Network):
+        ours, _ = joined(network, Index(10_000))
+
+        async def some() -> int:
+            answers = find(ours, KEYS)
+            seen = 0
+            async for _ in answers:
+                seen += 1
+                if seen == 3:
+                    answers.cancel()
+            assert answers.status == 0xFE00
+            return seen
+
+        assert 3 <= network.result(some()) < 2000
+
+    @pytest.mark.parametrize("how", ["abort", "cut"])
+    def test_the_end_of_the_association_closes_the_generator(self, network: Network, how: str):
+        index = Index(1)
+        index.waits = Deferred()
+        ours, _ = joined(network, index)
+        result = find(ours, KEYS).result()
+        network.run()
+        if how == "abort":
+            ours.abort()
+            network.run()
+        else:
+            network.cut()
+        assert index.closed == 1
+        with pytest.raises(Exception, match=r"association|connection"):
+            network.result(result)
+
+    def test_before_it_was_sent(self, network: Network):
+        """With the window full, nothing of it ever reaches the peer."""
+        index = Index(1)
+        index.waits = Deferred()
+        ours, _ = joined(network, index)
+        first, second = find(ours, KEYS).result(), find(ours, KEYS).result()
+        network.run()
+        second.cancel()
+        with pytest.raises(CancelledError):
+            network.result(second)
+        index.waits.callback(None)
+        assert len(network.result(first)) == 1
+        assert len(index.asked) == 1
+
+
+class TestPace:
+    def test_a_peer_that_does_not_read_stops_the_generator(self, network: Network):
+        index = Index(100_000)
+        ours, theirs = joined(network, index)
+        network.links[0].near.deaf = True
+        find(ours, KEYS).result().addErrback(lambda _: None)
+        for _ in range(50):
+            network.run()
+            network.clock.advance(0)
+        stopped = index.yielded
+        assert stopped < 5_000
+        network.run()
+        network.clock.advance(0)
+        assert index.yielded == stopped
+        theirs.abort()
+
+    def test_a_slow_loop_stops_the_generator(self, network: Network):
+        index = Index(100_000)
+        ours, _ = joined(network, index, limits=Limits(answers=8))
+        answers = find(ours, KEYS)
+        network.result(answers.__anext__())
+        for _ in range(50):
+            network.advance(0)
+        stopped = index.yielded
+        assert stopped < 5_000
+        network.advance(0)
+        assert index.yielded == stopped
+        for _ in range(1000):
+            network.result(answers.__anext__())
+        assert index.yielded > 1000
+        network.result(answers.aclose())
+
+    def test_time_out_starts_again_with_each_response(self, network: Network):
+        endpoint = network.endpoint()
+        server = network.scripted_acceptor(endpoint)
+        ours = connected(network, endpoint, server)
+        result = find(ours, KEYS, timeout=10).result()
+        network.run()
+        for _ in range(3):
+            network.advance(9)
+            server.respond(0xFF00, encode(study(1), IMPLICIT))
+        network.advance(9)
+        assert ours.ended is None
+        network.advance(2)
+        with pytest.raises(TimedOutError):
+            network.result(result)
+
+
+def connected(network: Network, endpoint: Any, server: ScriptedPeer) -> Any:
+    pending = associate(endpoint, [(FIND, [IMPLICIT])], reactor=network.clock)
+    network.run()
+    server.accept()
+    return network.result(pending)
+
+
+class TestMessages:
+    @pytest.fixture
+    def client(self, network: Network) -> ScriptedPeer:
+        self.index = Index(2)
+        endpoint = network.listen([QuerySCP(self.index)])
+        client = network.scripted_requestor(endpoint)
+        client.associate([(FIND, [IMPLICIT])])
+        return client
+
+    def request(self, message_id: int = 1) -> CFindRQ:
+        return CFindRQ(message_id=message_id, affected_sop_class_uid=FIND, priority=0)
+
+    def statuses(self, client: ScriptedPeer) -> list[int]:
+        found = [each.message for each in client.messages]
+        assert all(isinstance(message, CFindRSP) for message in found)
+        return [message.status for message in found if isinstance(message, CFindRSP)]
+
+    def test_pending_with_identifier_then_success_without(self, client: ScriptedPeer):
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        assert self.statuses(client) == [0xFF00, 0xFF00, 0x0000]
+        first, _, last = client.messages
+        assert first.data is not None
+        assert decode(first.data, IMPLICIT).StudyInstanceUID == "1.2.0"
+        assert not last.data
+
+    def test_h_d21_an_identifier_that_is_none(self, client: ScriptedPeer):
+        client.command(self.request(), b"\xff" * 7)
+        assert self.statuses(client) == [0xA900]
+        assert self.index.asked == []
+
+    def test_h_d21_an_identifier_too_long(self, client: ScriptedPeer):
+        long = Dataset()
+        long.StudyInstanceUID = ["1.2.3.4.5.6.7.8"] * 200_000
+        client.command(self.request(), encode(long, IMPLICIT))
+        assert self.statuses(client) == [0xA900]
+
+    @pytest.mark.parametrize("message_id", [1, 7])
+    def test_h_d10_a_cancel_for_nothing(self, client: ScriptedPeer, message_id: int):
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        assert len(client.messages) == 3
+        client.command(CCancelRQ(message_id_being_responded_to=message_id))
+        client.command(self.request(2), encode(KEYS, IMPLICIT))
+        assert len(client.messages) == 6
+
+    def test_h_d11_a_flood_of_cancels(self, client: ScriptedPeer, network: Network):
+        self.index.count = 100_000
+        client.stop_reading()
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        for _ in range(100):
+            client.command(CCancelRQ(message_id_being_responded_to=1))
+        client.start_reading()
+        network.run()
+        for _ in range(10):
+            network.advance(0)
+        assert self.statuses(client)[-1] == 0xFE00
+        assert self.statuses(client).count(0xFE00) == 1
+        assert self.index.closed == 1
+
+    def test_h_d08_a_duplicate_message_id(self, client: ScriptedPeer, network: Network):
+        self.index.waits = Deferred()
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        assert self.statuses(client) == [0xFF00, 0xFF00, 0x0210]
+        self.index.waits.callback(None)
+        network.run()
+        assert self.statuses(client)[-1] == 0x0000
+
+    def test_it_never_ends(self, client: ScriptedPeer, network: Network):
+        """H-R25: answered by its time-out, and the association lives on."""
+        self.index.waits = Deferred()
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        network.advance(299)
+        assert self.statuses(client) == [0xFF00, 0xFF00]
+        network.advance(2)
+        assert self.statuses(client)[-1] == 0x0110
+        assert self.index.closed == 1
+        self.index.waits = None
+        client.command(self.request(2), encode(KEYS, IMPLICIT))
+        assert self.statuses(client)[-1] == 0x0000
+
+
+def test_extended_negotiation(network: Network):
+    """What both sides support is agreed; what is answered can be asked for."""
+    scp = QuerySCP(Index(1), options=QueryOptions(relational=True))
+    wanted = QueryOptions(relational=True, fuzzy_names=True)
+    ours, theirs = network.associate(network.listen([scp]), [FIND], extended={FIND: wanted})
+    for association in (ours, theirs):
+        assert QueryOptions.decode(association.extended[FIND]) == QueryOptions(relational=True)
