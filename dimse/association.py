@@ -23,6 +23,7 @@ from dimse.invoking import Answer, Invocation, Invoker
 from dimse.limits import Limits
 from dimse.message import command
 from dimse.message.base import RESPONSE_BIT, Request
+from dimse.message.messages import CGetRQ
 from dimse.performer import Performer
 from dimse.performing import SCP, Peer
 from dimse.sending import Outbox, Source
@@ -365,9 +366,11 @@ class Association:
 
     # Inside
 
-    def _excuses(self) -> bool:
-        """Whether a response may take longer: we do not read, or the peer is busy with us."""
-        return bool(self._paused_by) or self.receiving or self._performer.busy
+    def _excuses(self, request: Request) -> bool:
+        """Whether a response may take longer: we do not read, or it is being sent, or the peer
+        waits for us to perform the sub-operations of its C-GET."""
+        performing = isinstance(request, CGetRQ) and self._performer.busy
+        return bool(self._paused_by) or self.receiving or performing
 
     def _write(self, data: bytes) -> None:
         if self._protocol.can_send_data:  # else we asked for release, and nothing may follow

@@ -60,8 +60,9 @@ class Invocation:
 class Invoker:
     """Invokes operations on the peer, `window` at a time; the others wait their turn.
 
-    `excused()` tells whether it is not the peer's fault that no response comes, `give_up(error)`
-    ends the association, and `changed()` is told when one operation less is outstanding.
+    `excused(request)` tells whether it is not the peer's fault that no response comes,
+    `give_up(error)` ends the association, and `changed()` is told when one operation less is
+    outstanding.
     """
 
     _log = Logger()
@@ -73,7 +74,7 @@ class Invoker:
         limits: Limits,
         events: Events,
         *,
-        excused: Callable[[], bool],
+        excused: Callable[[Request], bool],
         give_up: Callable[[AssociationError], None],
         changed: Callable[[], None],
         window: int,
@@ -238,7 +239,7 @@ class Invoker:
             )
 
     def _timed_out(self, invocation: Invocation) -> None:
-        if self._excused():
+        if self._excused(invocation.request):
             self._start_timer(invocation)
         else:
             self._give_up(TimedOutError("response", invocation.response_time))

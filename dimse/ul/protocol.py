@@ -71,6 +71,7 @@ class UpperLayerProtocol(Protocol):
         self._request = request
         self._machine = Machine(self, requestor=request is not None)
         self._framer = Framer(self._admit)
+        self._pdu_length = 0  # of the PDU that comes, though its body may not be kept
         self._deaf = False  # what still comes cannot be told apart any more
         self._tcp: Any = None  # the TCP transport, below TLS if there is TLS
         self._direct = False  # whether we may write to the socket ourselves
@@ -174,11 +175,12 @@ class UpperLayerProtocol(Protocol):
             self.refuse(error)
         else:
             if self.events:
-                tracing.pdu(self.events, "pdu.received", pdu_type, len(body))
+                tracing.pdu(self.events, "pdu.received", pdu_type, self._pdu_length)
             self._machine.receive(pdu_type, pdu)
         return True
 
     def _admit(self, pdu_type: int, length: int) -> bool:
+        self._pdu_length = length
         check_length(
             pdu_type,
             length,

@@ -1,0 +1,214 @@
+"""DIMSE-N in both roles: the six services, their refusals, Meta SOP classes (PS3.7 10)."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dimse import (
+    ContextError,
+    NormalizedSCP,
+    Operation,
+    Reply,
+    StatusError,
+    n_action,
+    n_create,
+    n_delete,
+    n_event_report,
+    n_get,
+    n_set,
+)
+from dimse.message.messages import NActionRQ, NEventReportRQ, NGetRQ
+from dimse.sop_classes import (
+    FILM_SESSION,
+    GRAYSCALE_PRINT,
+    STORAGE_COMMITMENT_PUSH,
+    UPS_PULL,
+    UPS_PUSH,
+)
+from dimse.testing import Network
+from tests.wire import IMPLICIT, VERIFICATION
+
+CLASS = STORAGE_COMMITMENT_PUSH
+UID = "1.2.3"
+
+
+def labelled(text: str) -> Dataset:
+    dataset = Dataset()
+    dataset.FilmSessionLabel = text
+    return dataset
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+def joined(network: Network, *contexts: str, **functions: Any) -> tuple[Any, Any]:
+    scp = NormalizedSCP(contexts or [CLASS], **functions)
+    return network.associate(network.listen([scp]), contexts or [CLASS])
+
+
+class TestServices:
+    """What is asked arrives, and what is answered comes back."""
+
+    def test_n_get(self, network: Network):
+        def read(operation: Operation, dataset: None) -> Dataset:
+            assert isinstance(operation.request, NGetRQ)
+            assert operation.request.attribute_identifier_list == (0x20000050,)
+            assert operation.request.requested_sop_instance_uid == UID
+            return labelled("a")
+
+        ours, _ = joined(network, n_get=read)
+        reply = network.result(n_get(ours, CLASS, UID, [0x20000050]))
+        assert reply.status == 0
+        assert reply.dataset == labelled("a")
+        assert reply.sop_instance_uid == UID
+
+    def test_n_set(self, network: Network):
+        async def change(operation: Operation, dataset: Dataset) -> tuple[int, Dataset]:
+            assert dataset == labelled("a")
+            return 0x0116, labelled("b")
+
+        ours, _ = joined(network, n_set=change)
+        reply = network.result(n_set(ours, CLASS, UID, labelled("a")))
+        assert (reply.status, reply.dataset) == (0x0116, labelled("b"))
+
+    @pytest.mark.parametrize("information", [None, labelled("a")])
+    def test_n_action(self, network: Network, information: Dataset | None):
+        def act(operation: Operation, dataset: Dataset | None) -> Dataset | None:
+            assert isinstance(operation.request, NActionRQ)
+            assert (operation.request.action_type_id, dataset) == (7, information)
+            return information
+
+        ours, _ = joined(network, n_action=act)
+        reply = network.result(n_action(ours, CLASS, UID, 7, information))
+        assert reply.dataset == information
+        # PS3.7 10.3.4.2: mandatory when there is an Action Reply
+        assert reply.response.action_type_id == (7 if information else None)
+
+    @pytest.mark.parametrize("given", [UID, None])
+    def test_n_create(self, network: Network, given: str | None):
+        def create(operation: Operation, dataset: Dataset | None) -> str | None:
+            assert operation.request.sop_instance_uid == given
+            return None if given else "1.2.99"
+
+        ours, _ = joined(network, n_create=create)
+        reply = network.result(n_create(ours, CLASS, labelled("a"), given))
+        assert reply.sop_instance_uid == (given or "1.2.99")
+
+    def test_n_delete(self, network: Network):
+        ours, _ = joined(network, n_delete=lambda operation, dataset: None)
+        assert network.result(n_delete(ours, CLASS, UID)).status == 0
+
+    def test_n_event_report_of_the_acceptor(self, network: Network):
+        """In default roles the acceptor is the SCP, which reports events."""
+        heard: list[Any] = []
+
+        def hear(operation: Operation, dataset: Dataset | None) -> Dataset | None:
+            assert isinstance(operation.request, NEventReportRQ)
+            heard.append((operation.request.event_type_id, dataset))
+            return dataset
+
+        endpoint = network.listen([NormalizedSCP([CLASS], n_action=lambda *_: None)])
+        listener = NormalizedSCP([CLASS], n_event_report=hear)
+        _, theirs = network.associate(endpoint, [CLASS], scps=[listener])
+        reply = network.result(n_event_report(theirs, CLASS, UID, 2, labelled("a")))
+        assert heard == [(2, labelled("a"))]
+        assert reply.response.event_type_id == 2
+
+    def test_n_event_report_on_an_association_of_the_scp(self, network: Network):
+        """PS3.4 J.3: it opens one, and proposes to be the SCP on it."""
+        scp = NormalizedSCP([CLASS], n_event_report=lambda *_: None)
+        ours, _ = network.associate(network.listen([scp]), [CLASS], roles={CLASS: (False, True)})
+        assert network.result(n_event_report(ours, CLASS, UID, 1)).status == 0
+
+    def test_n_event_report_needs_the_role(self, network: Network):
+        ours, _ = joined(network, n_action=lambda *_: None)
+        with pytest.raises(ContextError, match="as SCP"):
+            network.result(n_event_report(ours, CLASS, UID, 1))
+
+
+class TestRefusals:
+    VERBS: dict[str, Callable[[Any], Any]] = {  # noqa: RUF012  a constant
+        "n_get": lambda ours: n_get(ours, CLASS, UID),
+        "n_set": lambda ours: n_set(ours, CLASS, UID, labelled("a")),
+        "n_action": lambda ours: n_action(ours, CLASS, UID, 1),
+        "n_create": lambda ours: n_create(ours, CLASS),
+        "n_delete": lambda ours: n_delete(ours, CLASS, UID),
+    }
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_what_has_no_function(self, network: Network, verb: str):
+        other = "n_get" if verb != "n_get" else "n_set"
+        ours, _ = joined(network, **{other: lambda *_: None})
+        with pytest.raises(StatusError, match="0x0211"):
+            network.result(self.VERBS[verb](ours))
+        assert ours.ended is None
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_a_status_error(self, network: Network, verb: str):
+        """With tags where the response has a place for them (0000,1005)."""
+
+        def refuse(*_: object) -> None:
+            raise StatusError(0x0105, "not here", (0x00100010,))
+
+        ours, _ = joined(network, **{verb: refuse})
+        with pytest.raises(StatusError) as caught:
+            network.result(self.VERBS[verb](ours))
+        assert (caught.value.status, caught.value.comment) == (0x0105, "not here")
+        assert caught.value.offending == (() if verb == "n_delete" else (0x00100010,))
+
+    @pytest.mark.parametrize("junk", [b"junk", 1.5, (0, "junk", 3)])
+    def test_h_r25_junk(self, network: Network, junk: object):
+        ours, _ = joined(network, n_get=lambda *_: junk)
+        with pytest.raises(StatusError, match="0x0110"):
+            network.result(n_get(ours, CLASS, UID))
+        assert network.flush_logged_errors(TypeError, ValueError)
+        assert ours.ended is None
+
+    def test_a_data_set_that_is_none(self, network: Network):
+        endpoint = network.listen([NormalizedSCP([CLASS], n_action=lambda *_: None)])
+        client = network.scripted_requestor(endpoint)
+        client.associate([(CLASS, [IMPLICIT])])
+        request = NActionRQ(
+            message_id=1,
+            requested_sop_class_uid=CLASS,
+            requested_sop_instance_uid=UID,
+            action_type_id=1,
+        )
+        client.command(request, b"\xff" * 20)
+        (answer,) = client.messages
+        assert getattr(answer.message, "status", None) == 0x0115
+
+    def test_another_sop_class(self, network: Network):
+        """H-D12: 0x0118, for DIMSE-N does not know 0x0122 (PS3.7 10.1)."""
+        endpoint = network.listen([NormalizedSCP([CLASS], n_get=lambda *_: None)])
+        client = network.scripted_requestor(endpoint)
+        client.associate([(CLASS, [IMPLICIT])])
+        request = NGetRQ(
+            message_id=1, requested_sop_class_uid=VERIFICATION, requested_sop_instance_uid=UID
+        )
+        client.command(request)
+        (answer,) = client.messages
+        assert getattr(answer.message, "status", None) == 0x0118
+
+
+@pytest.mark.parametrize(
+    ("context", "member"), [(GRAYSCALE_PRINT, FILM_SESSION), (UPS_PULL, UPS_PUSH)]
+)
+def test_a_context_serves_its_members(network: Network, context: str, member: str):
+    """Requests name the member; the context is that of the Meta SOP class, or of UPS Pull."""
+    named: list[str] = []
+
+    def read(operation: Operation, _: None) -> None:
+        named.append(operation.request.sop_class_uid)
+
+    ours, _ = joined(network, context, n_get=read)
+    reply = network.result(n_get(ours, member, UID))
+    assert isinstance(reply, Reply)
+    assert named == [member]
+    with pytest.raises(ContextError):
+        network.result(n_get(ours, VERIFICATION, UID))

@@ -1,0 +1,256 @@
+"""C-GET and C-MOVE in both roles: counts, single failures, cancel, destinations (PS3.4 C.4)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage, MRImageStorage
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+
+from dimse import (
+    STUDY_ROOT,
+    ContextError,
+    DimseError,
+    Instance,
+    ReceivedInstance,
+    RetrieveSCP,
+    StatusError,
+    StorageSCP,
+    SubOperations,
+    get,
+    get_contexts,
+    move,
+    move_here,
+)
+from dimse.message.messages import CStoreRQ
+from dimse.testing import Network
+from tests.wire import EXPLICIT
+
+KEYS = Dataset()
+KEYS.QueryRetrieveLevel = "STUDY"
+KEYS.StudyInstanceUID = "1.2"
+
+CONTEXTS = [*get_contexts(sop_classes=[CTImageStorage]), STUDY_ROOT.move]
+
+
+def instance(number: int, sop_class: str = CTImageStorage) -> Instance:
+    return Instance(sop_class, f"1.2.{number}", EXPLICIT, data=b"\x08\0\x18\0UI\2\0" + b"1\0")
+
+
+class Store:
+    """Answers with the statuses given, then with success; remembers what came, and who sent it."""
+
+    def __init__(self, *statuses: int | Exception) -> None:
+        self.statuses = list(statuses)
+        self.received: list[ReceivedInstance] = []
+        self.requests: list[Any] = []
+        self.aborted: list[DimseError] = []
+        self.waits: Deferred[int] | None = None
+
+    def begin(self, instance: ReceivedInstance, operation: Any) -> "Store":
+        self.received.append(instance)
+        self.requests.append(operation.request)
+        return self
+
+    def write(self, data: memoryview) -> None:
+        pass
+
+    def finish(self) -> "Deferred[int]":
+        if self.waits is not None:
+            return self.waits
+        status = self.statuses.pop(0) if self.statuses else 0
+        return fail(status) if isinstance(status, Exception) else succeed(status)
+
+    def abort(self, reason: DimseError) -> None:
+        self.aborted.append(reason)
+
+    @property
+    def uids(self) -> list[str]:
+        return [each.sop_instance_uid for each in self.received]
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+def joined(network: Network, found: list[Any], **places: Any) -> tuple[Any, Any]:
+    scp = RetrieveSCP(lambda *_: found, destinations=places, reactor=network.clock)
+    return network.associate(network.listen([scp]), CONTEXTS)
+
+
+class TestGet:
+    def test_all(self, network: Network):
+        ours, _ = joined(network, [instance(1), instance(2)])
+        store = Store()
+        done = network.result(get(ours, KEYS, store).result())
+        assert store.uids == ["1.2.1", "1.2.2"]
+        assert done == SubOperations(done.status, None, 2, 0, 0)
+        assert (done.status, done.status.meaning) == (
+            0,
+            "Sub-operations complete; no failure or warning",
+        )
+
+    def test_nothing(self, network: Network):
+        ours, _ = joined(network, [])
+        done = network.result(get(ours, KEYS, Store()).result())
+        assert (done.status, done.completed, done.failed) == (0, 0, 0)
+
+    def test_pending_responses_count_down(self, network: Network):
+        ours, _ = joined(network, [instance(number) for number in range(3)])
+
+        async def progress() -> list[tuple[Any, ...]]:
+            return [
+                (int(each.status), each.remaining, each.completed)
+                async for each in get(ours, KEYS, Store())
+            ]
+
+        assert network.result(progress()) == [(0xFF00, 2, 1), (0xFF00, 1, 2)]
+
+    def test_single_failures(self, network: Network):
+        """The store's status answers; what failed is listed, and the others go on."""
+        ours, _ = joined(network, [instance(1), instance(2), instance(3), instance(4)])
+        store = Store(0, StatusError(0xA700, "full"), 0xB000)
+        done = network.result(get(ours, KEYS, store).result())
+        assert done.status == 0xB000
+        assert (done.completed, done.failed, done.warning) == (2, 1, 1)
+        assert done.failed_sop_instance_uids == ("1.2.2",)
+        assert len(store.received) == 4
+
+    def test_without_context(self, network: Network):
+        ours, _ = joined(network, [instance(1, MRImageStorage), instance(2)])
+        done = network.result(get(ours, KEYS, Store()).result())
+        assert done.status == 0xB000
+        assert done.failed_sop_instance_uids == ("1.2.1",)
+
+    def test_all_failed(self, network: Network):
+        ours, _ = joined(network, [instance(1), instance(2)])
+        store = Store(0xA700, 0xC000)
+        with pytest.raises(StatusError) as caught:
+            network.result(get(ours, KEYS, store).result())
+        assert caught.value.status == 0xA702
+        assert getattr(caught.value.response, "number_of_failed_suboperations", 0) == 2
+
+    def test_a_file_that_is_gone(self, network: Network):
+        ours, _ = joined(network, ["/nonexistent", instance(2)])
+        done = network.result(get(ours, KEYS, Store()).result())
+        assert (done.completed, done.failed) == (1, 1)
+
+    def test_cancel(self, network: Network):
+        store = Store()
+        store.waits = Deferred()
+        ours, theirs = joined(network, [instance(number) for number in range(5)])
+        result = get(ours, KEYS, store).result()
+        network.run()
+        result.cancel()
+        network.run()
+        assert theirs.busy or ours.busy  # the sub-operation under way has no answer yet
+        store.waits.callback(0)
+        with pytest.raises(CancelledError):
+            network.result(result)
+        assert len(store.received) == 1
+        assert ours.ended is None
+        assert not ours.busy
+
+    def test_cancelled_says_how_far_it_was(self, network: Network):
+        ours, _ = joined(network, [instance(number) for number in range(500)])
+
+        async def some() -> Any:
+            answers = get(ours, KEYS, Store())
+            async for _ in answers:
+                answers.cancel()
+            assert answers.status == 0xFE00
+
+        network.result(some())
+
+    def test_h_d24_the_peer_does_not_answer_our_c_store(self, network: Network):
+        endpoint = network.listen([RetrieveSCP(lambda *_: [instance(1)])])
+        store = Store()
+        store.waits = Deferred()
+        ours, _ = network.associate(endpoint, CONTEXTS)
+        result = get(ours, KEYS, store, timeout=1000).result()
+        network.run()
+        network.advance(61)
+        assert ours.ended is not None
+        with pytest.raises(DimseError):
+            network.result(result)
+        store.waits.callback(0)
+
+    def test_needs_roles(self, network: Network):
+        """An acceptor that agrees to send nothing is found out before anything is asked."""
+        scp = RetrieveSCP(lambda *_: [], sop_classes=[MRImageStorage])
+        ours, _ = network.associate(network.listen([scp]), CONTEXTS)
+        with pytest.raises(ContextError, match="agreed to send us no SOP class"):
+            network.result(get(ours, KEYS, Store()).result())
+
+    def test_roles_are_proposed(self, network: Network):
+        ours, theirs = joined(network, [])
+        (ct,) = [c for c in ours.contexts.values() if c.abstract_syntax == CTImageStorage]
+        assert (ct.scu, ct.scp) == (False, True)
+        assert ours.request_pdu.user_information.roles[0].sop_class_uid == CTImageStorage
+        assert theirs.contexts[ct.context_id].scu
+
+    def test_contexts_fit_an_association(self):
+        first, *others = get_contexts()
+        assert first == STUDY_ROOT.get
+        assert len(others) == 127
+        assert len({uid for uid, _ in others}) == 127
+
+
+class TestMove:
+    def test_to_a_third_node(self, network: Network):
+        """With the Move Originator, and the titles of the request (PS3.7 9.1.1.1)."""
+        store = Store()
+        place = network.listen([StorageSCP(store)])
+        ours, _ = joined(network, [instance(1), instance(2)], DEST=place)
+        done = network.result(move(ours, KEYS, "DEST").result())
+        assert (done.status, done.completed) == (0, 2)
+        assert store.uids == ["1.2.1", "1.2.2"]
+        assert store.received[0].receiving_ae_title == "DEST"
+        request = store.requests[0]
+        assert isinstance(request, CStoreRQ)
+        assert request.move_originator_application_entity_title == ours.ae_title
+        assert request.move_originator_message_id == 1
+
+    def test_h_d23_unknown_destination(self, network: Network):
+        ours, _ = joined(network, [instance(1)])
+        with pytest.raises(StatusError, match="0xA801"):
+            network.result(move(ours, KEYS, "ELSEWHERE").result())
+        assert len(network.links) == 1  # and nothing was connected to
+
+    def test_h_d23_destination_that_refuses(self, network: Network):
+        place = network.listen([StorageSCP(Store())], ae_titles=["OTHER"])
+        ours, _ = joined(network, [instance(1), instance(2)], DEST=place)
+        with pytest.raises(StatusError) as caught:
+            network.result(move(ours, KEYS, "DEST").result())
+        assert caught.value.status == 0xA702
+
+    def test_h_d23_single_failures(self, network: Network):
+        place = network.listen([StorageSCP(Store(0, 0xA700))])
+        found = [instance(1), instance(2), instance(3)]
+        ours, _ = joined(network, found, DEST=place)
+        done = network.result(move(ours, KEYS, "DEST").result())
+        assert (done.status, done.completed, done.failed) == (0xB000, 2, 1)
+        assert done.failed_sop_instance_uids == ("1.2.2",)
+
+    def test_here(self, network: Network):
+        store, endpoint = Store(), network.endpoint()
+        ours, _ = joined(network, [instance(1)], ME=endpoint)
+        done = network.result(move_here(ours, KEYS, store, endpoint, destination="ME"))
+        assert done.completed == 1
+        assert store.uids == ["1.2.1"]
+
+    def test_an_identifier_that_is_none(self, network: Network):
+        asked: list[Dataset] = []
+
+        def refuse(identifier: Dataset, _: object) -> list[Any]:
+            asked.append(identifier)
+            raise StatusError(0xA900, "no unique key", (0x0020000D,))
+
+        ours, _ = network.associate(network.listen([RetrieveSCP(refuse)]), CONTEXTS)
+        with pytest.raises(StatusError, match="no unique key") as caught:
+            network.result(get(ours, KEYS, Store()).result())
+        assert caught.value.offending == (0x0020000D,)
+        assert asked == [KEYS]

@@ -1,0 +1,186 @@
+"""The asynchronous operations window in both roles (PS3.7 D.3.3.3)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from dimse import Admission, Limits, Requesting, associate, echo
+from dimse.message.base import Request
+from dimse.message.messages import CEchoRQ, CEchoRSP
+from dimse.testing import Network, ScriptedPeer
+from dimse.ul.items import AsynchronousOperationsWindow, PresentationContextAC
+from dimse.ul.pdu import AssociateAC, UserInformation
+from tests.memory import RecordingSCP
+from tests.wire import IMPLICIT, VERIFICATION
+
+CONTEXTS = [(VERIFICATION, [IMPLICIT])]
+
+
+def window(invoked: int, performed: int) -> Limits:
+    return Limits(operations_invoked=invoked, operations_performed=performed)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+class Slow(RecordingSCP):
+    """An SCP that answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: list[Deferred[int]] = []
+        self.on_finish = self._wait
+
+    def _wait(self, sink: object) -> "Deferred[int]":
+        self.pending.append(Deferred())
+        return self.pending[-1]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "agreed"),
+    [
+        (window(1, 1), window(16, 16), (1, 1)),
+        (window(16, 1), window(4, 8), (8, 1)),
+        (window(16, 16), window(4, 8), (8, 4)),
+        (window(16, 16), window(1, 1), (1, 1)),
+        (window(3, 5), window(16, 16), (3, 5)),
+    ],
+)
+def test_lowered_to_what_both_want(
+    network: Network, ours: Limits, theirs: Limits, agreed: tuple[int, int]
+):
+    requestor, acceptor = network.associate(
+        network.listen([Slow()], limits=theirs), CONTEXTS, limits=ours
+    )
+    assert requestor.window == agreed
+    assert acceptor.window == agreed[::-1]
+
+
+def test_off_by_default(network: Network):
+    """Nothing is proposed: some peers fail when it is."""
+    requestor, _ = network.associate(network.listen([Slow()], limits=window(9, 9)), CONTEXTS)
+    assert requestor.request_pdu.user_information.window is None
+    assert requestor.answer_pdu.user_information.window is None
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [((0, 0), (5, 7)), ((65535, 65535), (5, 7)), ((2, 3), (2, 3)), ((0, 1), (5, 1))],
+)
+def test_an_offer_without_limit(network: Network, offer: tuple[int, int], answer: tuple[int, int]):
+    """H-P30: 0 is no limit, and our own numbers are the most that is answered."""
+    endpoint = network.listen([Slow()], limits=window(7, 5))
+    client = network.scripted_requestor(endpoint)
+    client.associate(CONTEXTS, window=offer)
+    (accepted,) = client.pdus
+    assert accepted.user_information.window == AsynchronousOperationsWindow(*answer)
+
+
+def test_many_in_flight_answered_in_any_order(network: Network):
+    slow = Slow()
+    endpoint = network.listen([slow], limits=window(1, 4))
+    ours, _ = network.associate(endpoint, CONTEXTS, limits=window(4, 1))
+    fired: list[int] = []
+    echoes = [echo(ours) for _ in range(6)]
+    for number, each in enumerate(echoes):
+        each.addCallback(lambda _, number=number: fired.append(number))
+    network.run()
+    assert len(slow.pending) == 4  # two wait for their turn
+    for number in (2, 0, 3, 1):
+        slow.pending[number].callback(0)
+        network.run()
+    assert fired == [2, 0, 3, 1]
+    for late in slow.pending[4:]:
+        late.callback(0)
+    network.run()
+    assert sorted(fired) == list(range(6))
+
+
+class TestPeer:
+    """A scripted requestor at an acceptor that performs two at a time."""
+
+    @pytest.fixture
+    def slow(self) -> Slow:
+        return Slow()
+
+    @pytest.fixture
+    def client(self, network: Network, slow: Slow) -> ScriptedPeer:
+        client = network.scripted_requestor(network.listen([slow], limits=window(1, 2)))
+        client.associate(CONTEXTS, window=(2, 1))
+        return client
+
+    def echo(self, message_id: int) -> Request:
+        return CEchoRQ(message_id=message_id, affected_sop_class_uid=VERIFICATION)
+
+    def answered(self, client: ScriptedPeer) -> list[tuple[int, int]]:
+        responses = [each.message for each in client.messages]
+        return [
+            (each.message_id_being_responded_to, each.status)
+            for each in responses
+            if isinstance(each, CEchoRSP)
+        ]
+
+    def test_h_d09_what_is_above_waits(self, network: Network, client: ScriptedPeer, slow: Slow):
+        """Two are performed, the third is known, and nothing behind it is read."""
+        for number in range(1, 101):
+            client.command(self.echo(number))
+        assert len(slow.pending) == 2
+        assert not network.links[-1].far.reading
+        performed = 0
+        while performed < len(slow.pending):
+            slow.pending[performed].callback(0)
+            performed += 1
+            network.run()
+            assert len(slow.pending) <= performed + 2
+        assert [number for number, _ in self.answered(client)] == list(range(1, 101))
+
+    def test_h_d08_the_same_message_id(self, network: Network, client: ScriptedPeer, slow: Slow):
+        client.command(self.echo(5))
+        client.command(self.echo(5))
+        assert self.answered(client) == [(5, 0x0210)]
+        slow.pending[0].callback(0)
+        network.run()
+        assert self.answered(client)[-1] == (5, 0)
+        client.command(self.echo(5))
+        assert len(slow.pending) == 2
+        slow.pending[1].callback(0)
+        network.run()
+
+
+def test_per_peer(network: Network):
+    """By what `admit` gives one requestor."""
+
+    def admit(requesting: Requesting) -> Admission | None:
+        fast = requesting.peer.ae_title == "FAST"
+        return Admission(limits=window(1, 8)) if fast else None
+
+    endpoint = network.listen([Slow()], admit=admit)
+    for title, performed in (("FAST", 8), ("OTHER", 1)):
+        ours, _ = network.associate(
+            endpoint, CONTEXTS, limits=window(16, 1), calling_ae_title=title
+        )
+        assert ours.window == (performed, 1)
+
+
+@pytest.mark.parametrize("raised", [(9, 1), (0, 1)])
+def test_an_answer_that_raises_our_offer(network: Network, raised: tuple[int, int]):
+    """Does not count: what we offered is the most that we do."""
+    endpoint = network.endpoint()
+    server = network.scripted_acceptor(endpoint)
+    pending: Any = associate(endpoint, CONTEXTS, limits=window(4, 1), reactor=network.clock)
+    network.run()
+    server.send(
+        AssociateAC(
+            contexts=(PresentationContextAC(1, 0, IMPLICIT),),
+            user_information=UserInformation(
+                16384, "1.2.3", window=AsynchronousOperationsWindow(*raised)
+            ),
+            echo=bytes(64),
+        )
+    )
+    assert network.result(pending).window == (4, 1)
