@@ -78,6 +78,8 @@ def test_an_offer_without_limit(network: Network, offer: tuple[int, int], answer
     client = network.scripted_requestor(endpoint)
     client.associate(CONTEXTS, window=offer)
     (accepted,) = client.pdus
+    assert isinstance(accepted, AssociateAC)
+    assert accepted.user_information is not None
     assert accepted.user_information.window == AsynchronousOperationsWindow(*answer)
 
 
@@ -88,7 +90,7 @@ def test_many_in_flight_answered_in_any_order(network: Network):
     fired: list[int] = []
     echoes = [echo(ours) for _ in range(6)]
     for number, each in enumerate(echoes):
-        each.addCallback(lambda _, number=number: fired.append(number))
+        each.addCallback(lambda _, number: fired.append(number), number)
     network.run()
     assert len(slow.pending) == 4  # two wait for their turn
     for number in (2, 0, 3, 1):

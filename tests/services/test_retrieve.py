@@ -196,7 +196,7 @@ class TestGet:
         first, *others = get_contexts()
         assert first == STUDY_ROOT.get
         assert len(others) == 127
-        assert len({uid for uid, _ in others}) == 127
+        assert len({each[0] for each in others}) == 127
 
 
 class TestMove:
