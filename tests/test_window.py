@@ -64,8 +64,9 @@ def test_lowered_to_what_both_want(
 def test_off_by_default(network: Network):
     """Nothing is proposed: some peers fail when it is."""
     requestor, _ = network.associate(network.listen([Slow()], limits=window(9, 9)), CONTEXTS)
-    assert requestor.request_pdu.user_information.window is None
-    assert requestor.answer_pdu.user_information.window is None
+    for pdu in (requestor.request_pdu, requestor.answer_pdu):
+        assert pdu.user_information is not None
+        assert pdu.user_information.window is None
 
 
 @pytest.mark.parametrize(
