@@ -1,0 +1,108 @@
+"""What the operations window hides of a delay: `python -m benchmarks.window [--count 200]`.
+
+C-STOREs of 4 kB on one association through a proxy that holds every byte for 50 ms each way, with
+windows of 1 and of 16 operations (PS3.7 D.3.3.3). Prints the seconds of both, and their ratio.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import react
+from twisted.python.failure import Failure
+
+import dimse
+from benchmarks.common import dimse_node, make_instances, server
+
+DELAY = 0.05  # seconds, in each direction
+WINDOWS = (1, 16)
+
+
+class Delayed(Protocol):
+    """One end of the proxy: what comes leaves at the other end, `DELAY` later."""
+
+    transport: Any
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.other: Delayed | None = None
+        self._early: list[bytes] = []
+
+    def join(self, other: "Delayed") -> None:
+        """Both ends are connected."""
+        self.other, other.other = other, self
+        for data in self._early:
+            self.dataReceived(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hold it."""
+        if self.other is None:
+            self._early.append(data)
+        else:
+            self.reactor.callLater(DELAY, self.other.transport.write, data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Behind what is still on its way."""
+        if self.other is not None:
+            self.reactor.callLater(DELAY, self.other.transport.loseConnection)
+
+
+class Proxy(Factory):
+    """Connects whoever comes to `port`."""
+
+    def __init__(self, reactor: Any, port: int) -> None:
+        self._reactor = reactor
+        self._node = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+
+    def buildProtocol(self, addr: object) -> Delayed:
+        """The near end; the far end follows."""
+        near = Delayed(self._reactor)
+        connectProtocol(self._node, Delayed(self._reactor)).addCallback(near.join)
+        return near
+
+
+async def send(reactor: Any, port: int, files: Sequence[Path], window: int) -> float:
+    """Seconds until all have their response."""
+    instances = [dimse.Instance.of(file) for file in files]
+    async with dimse.associate(
+        f"127.0.0.1:{port}",
+        list(dict.fromkeys(each.context_proposals()[0] for each in instances)),
+        limits=dimse.Limits(operations_invoked=window),
+        reactor=reactor,
+    ) as association:
+        begin = time.perf_counter()
+        await gatherResults([dimse.store(association, each) for each in instances])
+        return time.perf_counter() - begin
+
+
+async def main(reactor: Any, count: int) -> None:
+    """One node, and each window once."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = sorted(make_instances(Path(folder, "files"), count, 4000).iterdir())
+        seconds = []
+        for window in WINDOWS:
+            node = partial(_node, window)
+            with server(node, Path(folder)) as port:
+                proxy = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+                listening = await proxy.listen(Proxy(reactor, port))
+                seconds.append(await send(reactor, listening.getHost().port, files, window))
+                await listening.stopListening()
+            print(f"window {window:2}: {seconds[-1]:6.2f} s for {count} C-STOREs of 4 kB")
+    print(f"{seconds[0] / seconds[-1]:.1f} times sooner")
+
+
+def _node(window: int, port: int, folder: Path) -> list[str]:
+    return [*dimse_node(port, folder), "--operations-performed", str(window)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200)
+    react(main, [parser.parse_args().count])
