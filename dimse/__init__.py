@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from dimse.limits import Limits
     from dimse.message.status import Category, Status
     from dimse.performing import SCP, Operation, Outcome, Peer, Sink
+    from dimse.pool import AssociationPool
     from dimse.requestor import Associating, RequestorFactory, associate
+    from dimse.retrying import is_transient, retry
     from dimse.services.answers import Answers
     from dimse.services.extended import (
         CompositeRetrieveOptions,
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
     from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP, store
     from dimse.services.verification import VerificationSCP, echo
     from dimse.sop_classes import (
-        MODALITY_PERFORMED_PROCEDURE_STEP,
         MODALITY_WORKLIST,
         PATIENT_ROOT,
         STUDY_ROOT,
@@ -89,7 +90,9 @@ _HOMES = {
     "dimse.limits": ("Limits",),
     "dimse.message.status": ("Category", "Status"),
     "dimse.performing": ("Operation", "Outcome", "Peer", "SCP", "Sink"),
+    "dimse.pool": ("AssociationPool",),
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
+    "dimse.retrying": ("is_transient", "retry"),
     "dimse.services.answers": ("Answers",),
     "dimse.services.extended": (
         "CompositeRetrieveOptions",
@@ -148,6 +151,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "Association",
     "AssociationAbortedError",
     "AssociationError",
+    "AssociationPool",
     "AssociationRejectedError",
     "Category",
     "CompositeRetrieveOptions",
@@ -196,6 +200,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "find",
     "get",
     "get_contexts",
+    "is_transient",
     "jwt",
     "kerberos",
     "listen",
@@ -207,6 +212,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "n_event_report",
     "n_get",
     "n_set",
+    "retry",
     "saml",
     "send",
     "store",

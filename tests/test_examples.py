@@ -107,6 +107,12 @@ class TestArchive:
     def test_find(self, archive: Server) -> None:
         assert example("find_scu.py", archive.port) == (0, f"{STUDY}\n1 in all\n")
 
+    def test_notebook(self, archive: Server) -> None:
+        assert example("notebook.py", archive.port) == (0, f"{VERIFIED}\n{STUDY}\n")
+
+    def test_pool(self, archive: Server) -> None:
+        assert example("pool.py", archive.port) == (0, "10 matches\n")
+
     def test_get(self, archive: Server) -> None:
         code, output = example("get_scu.py", archive.port, STUDY)
         assert code == 0
