@@ -239,9 +239,9 @@ SOP_CLASSES: dict[str, SOPClass] = {
         for uid, operation in model.sop_classes.items()
     },
     # Procedure Step (PS3.4 F), Storage Commitment (J), Unified Procedure Step (CC)
-    MODALITY_PERFORMED_PROCEDURE_STEP: SOPClass("Procedure Step", "N-CREATE N-SET"),
-    "1.2.840.10008.3.1.2.3.4": SOPClass("Procedure Step", "N-GET"),
-    "1.2.840.10008.3.1.2.3.5": SOPClass("Procedure Step", "N-EVENT-REPORT"),
+    MODALITY_PERFORMED_PROCEDURE_STEP: SOPClass("Procedure Step (MPPS)", "N-CREATE N-SET"),
+    "1.2.840.10008.3.1.2.3.4": SOPClass("Procedure Step (MPPS Retrieve)", "N-GET"),
+    "1.2.840.10008.3.1.2.3.5": SOPClass("Procedure Step", "N-EVENT-REPORT"),  # MPPS Notification
     STORAGE_COMMITMENT_PUSH: SOPClass(
         "Storage Commitment", "N-ACTION N-EVENT-REPORT", "1.2.840.10008.1.20.1.1"
     ),
@@ -263,6 +263,7 @@ SOP_CLASSES: dict[str, SOPClass] = {
     "1.2.840.10008.5.1.1.15": SOPClass(_PRINT, "N-SET"),  # Basic Annotation Box
     "1.2.840.10008.5.1.1.14": SOPClass(_PRINT, "N-EVENT-REPORT N-GET"),  # Print Job
     PRINTER: SOPClass(_PRINT, "N-EVENT-REPORT N-GET", "1.2.840.10008.5.1.1.17"),
+    # Printer Configuration Retrieval
     "1.2.840.10008.5.1.1.16.376": SOPClass(_PRINT, "N-GET", "1.2.840.10008.5.1.1.17.376"),
     "1.2.840.10008.5.1.1.23": SOPClass(f"{_PRINT} (Presentation LUT)", "N-CREATE N-DELETE"),
     # Others

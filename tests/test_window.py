@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from dimse import Admission, Limits, Requesting, associate, echo
+from dimse import (
+    Admission,
+    Limits,
+    NormalizedSCP,
+    Requesting,
+    associate,
+    echo,
+    n_event_report,
+)
 from dimse.message.base import Request
 from dimse.message.messages import CEchoRQ, CEchoRSP
+from dimse.sop_classes import STORAGE_COMMITMENT_PUSH
 from dimse.testing import Network, ScriptedPeer
 from dimse.ul.items import AsynchronousOperationsWindow, PresentationContextAC
 from dimse.ul.pdu import AssociateAC, UserInformation
@@ -187,3 +196,39 @@ def test_an_answer_that_raises_our_offer(network: Network, raised: tuple[int, in
         )
     )
     assert network.result(pending).window == (4, 1)
+
+
+def requests(peer: ScriptedPeer) -> list[Any]:
+    return [each.message for each in peer.messages if isinstance(each.message, Request)]
+
+
+def test_no_more_than_the_acceptor_agreed_to(network: Network):
+    """It counts: each response lets one more request out."""
+    endpoint = network.endpoint()
+    server = network.scripted_acceptor(endpoint)
+    pending: Any = associate(endpoint, CONTEXTS, limits=window(16, 1), reactor=network.clock)
+    server.accept(window=(3, 1))  # performed, invoked
+    ours = network.result(pending)
+    echoes = [echo(ours) for _ in range(7)]
+    network.run()
+    for answered in range(7):
+        assert len(requests(server)) == min(answered + 3, 7)
+        server.command(requests(server)[answered].respond(0))
+    for each in echoes:
+        assert network.result(each) == 0
+
+
+def test_no_more_than_the_requestor_agreed_to(network: Network):
+    """The acceptor invokes too: N-EVENT-REPORT, as many at a time as the requestor performs."""
+    scp = NormalizedSCP([STORAGE_COMMITMENT_PUSH], n_action=lambda *_: None)
+    endpoint = network.listen([scp], limits=window(8, 1))
+    client = network.scripted_requestor(endpoint)
+    client.associate([(STORAGE_COMMITMENT_PUSH, [IMPLICIT])], window=(1, 3))
+    theirs: Any = network.links[-1].far.protocol
+    reports = [n_event_report(theirs.user, STORAGE_COMMITMENT_PUSH, "1.2.3", 1) for _ in range(7)]
+    network.run()
+    for answered in range(7):
+        assert len(requests(client)) == min(answered + 3, 7)
+        client.command(requests(client)[answered].respond(0))
+    for each in reports:
+        assert network.result(each).status == 0

@@ -4,6 +4,7 @@ A class says which elements its message has, in the words of the standard; `enco
 are the same for all. Optional and conditional elements are None when they are absent.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -106,7 +107,7 @@ class Response(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request(Message):
+class Request(Message, ABC):
     """What every request has; `RESPONSE` is the class of its answer, `HAS_MANY_RESPONSES` tells
     whether Pending responses may come before the final one, and C-CANCEL may end it."""
 
@@ -115,14 +116,14 @@ class Request(Message):
     message_id: int
 
     @property
+    @abstractmethod
     def sop_class_uid(self) -> str:
         """The SOP class that the request concerns, Affected or Requested."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def sop_instance_uid(self) -> str | None:
         """The SOP instance that the request concerns, if it names one."""
-        raise NotImplementedError
 
     def respond(self, status: int, comment: str = "", **elements: Any) -> Response:
         """The response with `status`, for this request: its SOP class and instance are repeated.

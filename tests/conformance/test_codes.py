@@ -1,4 +1,4 @@
-"""Codes of the Upper Layer and of DIMSE: reasons, results, statuses (PS3.8 9.3; PS3.7 C; PS3.4)."""
+"""Codes of the Upper Layer: reasons and results (PS3.8 9.3)."""
 
 import re
 
@@ -12,28 +12,11 @@ from dimse.errors import (
     RejectResult,
     RejectSource,
 )
-from dimse.message.status import Category, Status
 from dimse.ul.negotiation import Result
-from tests.tables import Row, codes, rows
+from tests.tables import Row, rows
 
 REJECTIONS = rows("reject_reasons")
 ABORTS = rows("abort_reasons")
-STATUSES = [
-    row
-    for row in rows("statuses")
-    if re.fullmatch("[0-9A-F]{4}(-[0-9A-F]{4})?", row["code_or_range"])  # others refer to a row
-]
-SERVICES = {("Storage", "C-STORE"), ("Verification", "C-ECHO")}
-OURS = [
-    row
-    for row in STATUSES
-    if (row["scope"], row["operations"]) in SERVICES
-    or (row["scope"] == "general" and {"C-STORE", "C-ECHO"} & set(row["operations"].split()))
-]
-
-
-def named(row: Row) -> str:
-    return f"{row['scope']}-{row['operations']}-{row['code_or_range']}"
 
 
 def words(text: str) -> set[str]:
@@ -94,52 +77,3 @@ class TestAbort:
 def test_presentation_context_results():
     table = {int(row["value"]): words(row["name"]) for row in rows("presentation_context_results")}
     assert {int(each): words(each.name.replace("_", " ")) for each in Result} == table
-
-
-class TestStatus:
-    def test_category_of_every_code(self):
-        """All 65536 values, by the ranges of status_classes.csv."""
-        classes = rows("status_classes")
-        assert classes.pop()["category"] == "not allowed"
-        expected: dict[int, str] = {}
-        for row in classes:
-            span, *_ = row["code_or_range"].split(" except ")
-            excepted = [int(code, 16) for code in re.findall("0107|0116", row["code_or_range"])]
-            for code in codes(span):
-                if span == row["code_or_range"] or code not in excepted:
-                    assert code not in expected
-                    expected[code] = row["category"]
-        for code in range(0x10000):
-            assert Status(code).category.value == expected.get(code, "not allowed"), hex(code)
-
-    @pytest.mark.parametrize(
-        "row",
-        STATUSES,
-        ids=lambda row: f"{row['scope']}-{row['operations']}-{row['code_or_range']}",
-    )
-    def test_category_of_every_service(self, row: Row):
-        for code in codes(row["code_or_range"]):
-            assert Status(code).category.value == row["category"]
-
-    @pytest.mark.parametrize("row", OURS, ids=named)
-    def test_meaning(self, row: Row):
-        """As the service has it, or else PS3.7."""
-        name = row["meaning"].partition(" - ")[0]
-        service = row["scope"].replace("general", "Storage")
-        for operation in row["operations"].split():
-            for code in codes(row["code_or_range"]):
-                found = Status(code, operation, service).meaning
-                assert found == name or (code == 0 and row["scope"] == "general")
-
-    def test_success_and_warning_mean_done(self):
-        done = {
-            row["category"]: Status(codes(row["code_or_range"])[0]).is_success for row in STATUSES
-        }
-        assert done == {
-            "Success": True,
-            "Warning": True,
-            "Failure": False,
-            "Cancel": False,
-            "Pending": False,
-        }
-        assert {each.value for each in Category} == {*done, "not allowed"}

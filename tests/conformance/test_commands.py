@@ -7,14 +7,21 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from dimse.message import command
+from dimse.message import command, messages
 from dimse.message.base import RESPONSE_BIT, Message, Request
 from dimse.message.messages import MESSAGES
 from tests.tables import Row, rows
 
+
+def class_name(message: str) -> str:
+    """`N-EVENT-REPORT-RQ` is NEventReportRQ."""
+    *words, kind = message.split("-")
+    return "".join(word.capitalize() for word in words) + kind
+
+
 ELEMENTS = rows("command_elements")
 KINDS: dict[str, type[Message]] = {
-    row["message"]: MESSAGES[int(row["command_field_hex"], 16)] for row in rows("dimse_messages")
+    row["message"]: getattr(messages, class_name(row["message"])) for row in rows("dimse_messages")
 }
 ROWS = {
     name: [
@@ -120,10 +127,16 @@ class TestElements:
         }
 
 
+def test_there_are_23_messages():
+    assert len(KINDS) == 23
+    assert set(MESSAGES.values()) == set(KINDS.values())
+
+
 @pytest.mark.parametrize("name", KINDS)
 class TestMessage:
     def test_command_field(self, name: str):
         kind = KINDS[name]
+        assert name == kind.NAME
         [field] = {row["command_field_hex"] for row in ROWS[name]}
         assert int(field, 16) == kind.COMMAND_FIELD
         assert MESSAGES[kind.COMMAND_FIELD] is kind
@@ -179,11 +192,8 @@ class TestMessage:
 
     def test_data_set(self, name: str):
         kind = KINDS[name]
-        rule = {True: "always", False: "never"}.get(bool(kind.HAS_DATA_SET))
-        if kind.HAS_DATA_SET is None:
-            assert DATA_SETS[name] in ("optional", "conditional")
-        else:
-            assert rule == DATA_SETS[name]
+        rules = {True: ["always"], False: ["never"], None: ["optional", "conditional"]}
+        assert DATA_SETS[name] in rules[kind.HAS_DATA_SET]
         for follows in (True, False):
             announced = read(build(name, "M").encode(has_data_set=follows)).CommandDataSetType
             expected = follows if kind.HAS_DATA_SET is None else kind.HAS_DATA_SET

@@ -263,6 +263,16 @@ def test_command_set(name: str):
         assert command.encode(expected) == command_set
 
 
+@pytest.mark.parametrize("name", P_DATA)
+def test_message_encoded_again_is_the_same(name: str):
+    """As the class of its Command Field, with a data set or without."""
+    for _, command_set, data in messages(name):
+        elements = command.decode(command_set)
+        kind = MESSAGES[int(str(elements["CommandField"]))]
+        assert kind.refusal(elements) is None
+        assert kind.decode(elements).encode(has_data_set=bool(data)) == command_set
+
+
 def test_fragments_make_the_same_message():
     """Example 14 is the message of example 13 in three PDUs."""
     assert messages("13_c_store_rq_one_pdu") == messages("14_c_store_rq_fragmented")

@@ -50,6 +50,11 @@ class TestEncode:
         number, _ = command.ELEMENTS[keyword]
         assert command.encode({keyword: value})[12:] == element(number, encoded)
 
+    @pytest.mark.parametrize("value", [b"", b"\1\2\3"])
+    def test_bytes_stay_as_they_are(self, value: bytes):
+        """So what did not fit its VR can be encoded again."""
+        assert command.encode({"MessageID": value})[12:] == element(0x0110, value)
+
     @pytest.mark.parametrize(
         ("comment", "encoded"),
         [

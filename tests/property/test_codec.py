@@ -3,7 +3,8 @@
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import MISSING, replace
+from dataclasses import fields as dataclass_fields
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from dimse.errors import ProtocolError
 from dimse.limits import MIB
 from dimse.message import command
 from dimse.message.base import Message
-from dimse.message.messages import MESSAGES, CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
+from dimse.message.messages import MESSAGES
 from dimse.ul.framing import Framer
 from dimse.ul.items import (
     AsynchronousOperationsWindow,
@@ -135,35 +136,20 @@ command_sets = st.fixed_dictionaries(
         if number  # the group length is made
     },
 )
-tags = st.none() | values["AT"]
-messages = st.one_of(
-    st.builds(CEchoRQ, message_id=u16, affected_sop_class_uid=uids),
-    st.builds(
-        CEchoRSP,
-        message_id_being_responded_to=u16,
-        status=u16,
-        affected_sop_class_uid=st.none() | uids,
-        error_comment=st.none() | text,
-    ),
-    st.builds(
-        CStoreRQ,
-        message_id=u16,
-        affected_sop_class_uid=uids,
-        priority=u16,
-        affected_sop_instance_uid=uids,
-        move_originator_application_entity_title=st.none() | text,
-        move_originator_message_id=st.none() | u16,
-    ),
-    st.builds(
-        CStoreRSP,
-        message_id_being_responded_to=u16,
-        status=u16,
-        affected_sop_class_uid=st.none() | uids,
-        affected_sop_instance_uid=st.none() | uids,
-        offending_element=tags,
-        error_comment=st.none() | text,
-    ),
-)
+
+
+def messages_of(kind: type[Message]) -> st.SearchStrategy[Message]:
+    """Messages of a class; what has a default may be absent."""
+    vrs = {keyword.lower(): vr for keyword, (_, vr) in command.ELEMENTS.items()}
+    elements: dict[str, st.SearchStrategy] = {}
+    for each in dataclass_fields(kind):
+        value = values[vrs[each.name.replace("_", "")]]
+        elements[each.name] = value if each.default is MISSING else st.none() | value
+    return st.builds(kind, **elements)
+
+
+kinds = st.sampled_from(list(MESSAGES.values()))
+messages = st.one_of(*map(messages_of, MESSAGES.values()))
 some = settings(max_examples=50)
 many = settings(max_examples=200)
 
@@ -203,9 +189,10 @@ class TestRoundTrips:
         assert decoded == elements
         assert len(wire) % 2 == 0
 
-    @given(messages)
-    def test_message(self, message: Message):
-        elements = command.decode(message.encode())
+    @many
+    @given(messages, st.booleans())
+    def test_message(self, message: Message, has_data_set: bool):
+        elements = command.decode(message.encode(has_data_set=has_data_set))
         assert elements["CommandField"] == message.COMMAND_FIELD
         assert MESSAGES[message.COMMAND_FIELD].refusal(elements) is None
         assert MESSAGES[message.COMMAND_FIELD].decode(elements) == message
@@ -345,6 +332,16 @@ class TestAnyBytes:
         for position, new in changes:
             wire[position % len(wire)] = new
         only_protocol_errors(lambda: command.decode(bytes(wire)))
+
+    @many
+    @given(kinds, messages, st.dictionaries(st.sampled_from(list(command.ELEMENTS)), fields))
+    def test_what_is_not_refused_is_a_message(
+        self, kind: type[Message], message: Message, changes: dict[str, bytes]
+    ):
+        """Any elements, of another message even, with any bytes instead of some."""
+        elements = command.decode(command.encode(command.decode(message.encode()) | changes))
+        if kind.refusal(elements) is None:
+            assert isinstance(kind.decode(elements), kind)
 
 
 def receive_all(*chunks: bytes) -> list[PDU]:
