@@ -259,6 +259,8 @@ class _Connection:
         if isinstance(answer, AssociateRJ):
             self._reject(answer, request, peer)
             return
+        if admission.limits is not None:
+            self.protocol.live_by(admission.limits)
         self.association = Association(
             self.protocol,
             request,

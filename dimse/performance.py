@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -13,7 +13,7 @@ from dimse.errors import AssociationError, DimseError, StatusError
 from dimse.events import Span
 from dimse.message.base import RESPONSE_BIT, Request
 from dimse.message.command import NO_DATA_SET, Value, encode
-from dimse.message.messages import MESSAGES, CStoreRQ, NEventReportRQ
+from dimse.message.messages import MESSAGES, CStoreRQ, NActionRQ, NEventReportRQ
 from dimse.message.status import (
     CANCEL,
     MISTYPED_ARGUMENT,
@@ -73,8 +73,7 @@ class Asked:
         context = self.context
         role = context.scu if is_notification(request) else context.scp
         if not role or not serves(context.abstract_syntax, request.sop_class_uid):
-            status = NO_SUCH_SOP_CLASS if self.field & _DIMSE_N else SOP_CLASS_NOT_SUPPORTED
-            raise StatusError(status, "not the SOP class and role of the context")
+            raise not_served(request, "not the SOP class and role of the context")
         return request
 
     def refusal(self, status: int, comment: str) -> bytes:
@@ -99,6 +98,12 @@ class Asked:
 def is_notification(request: Request) -> bool:
     """Whether the SCP invokes it, and the SCU performs it (PS3.7 10.1.1)."""
     return isinstance(request, NEventReportRQ)
+
+
+def not_served(request: Request, why: str = "") -> StatusError:
+    """Nobody here has that SOP class: DIMSE-C and DIMSE-N each have a status for it (PS3.7 C.5)."""
+    normalized = request.COMMAND_FIELD & _DIMSE_N
+    return StatusError(NO_SUCH_SOP_CLASS if normalized else SOP_CLASS_NOT_SUPPORTED, why)
 
 
 class Stage(Protocol):
@@ -214,7 +219,7 @@ class Performance:
     def pend(self, outcome: Outcome) -> "Deferred[None]":
         """A Pending response; the time until the peer takes it is the peer's."""
         if self._answered or self._stage.over or self._request is None:
-            return Deferred()  # it was told to end, and is cancelled if it waits for this
+            return fail(CancelledError())  # it was told to end, and goes on
         self._stop_timer()
         response = self._request.respond(outcome.status, **outcome.elements)
         command = response.encode(has_data_set=outcome.data is not None)
@@ -283,13 +288,17 @@ class Performance:
             self._handler.fail(error)
         if isinstance(error, StatusError):
             self._respond(Outcome(error.status, error.data, error.comment, error.offending))
-        elif isinstance(error, CancelledError) and (
-            self._cancelled or self._answered or self._stage.over
-        ):
+        elif self._is_the_end(error):
             self._respond(CANCEL)
         else:
             self._report(failure)
             self._respond(PROCESSING_FAILURE)
+
+    def _is_the_end(self, error: Exception) -> bool:
+        """Whether it ended because it was told to, or lost its association."""
+        told = self._cancelled or self._answered or self._stage.over
+        lost = self._stage.over and isinstance(error, AssociationError)
+        return lost or (told and isinstance(error, CancelledError))
 
     def _respond(self, outcome: int | Outcome) -> None:
         if self._answered:
@@ -321,9 +330,12 @@ class Performance:
         self._say(text, failed=not (status.is_success or status == CANCEL))  # not waited for
 
     def _status(self, code: int) -> Status:
-        kind = MESSAGES.get(self.asked.field)
+        kind, request = MESSAGES.get(self.asked.field), self._request
         operation = kind.NAME.removesuffix("-RQ") if kind is not None else ""
-        return Status(code, operation, service_of(self.asked.context.abstract_syntax))
+        if isinstance(request, NActionRQ):
+            operation += f" {request.action_type_id}"
+        syntax = self.asked.context.abstract_syntax if request is None else request.sop_class_uid
+        return Status(code, operation, service_of(syntax))
 
     def _say(self, outcome: str, *, failed: bool) -> None:
         """A line in the log for each instance, and for each request that failed."""

@@ -11,8 +11,8 @@ from dimse.limits import Limits
 from dimse.message.base import Request
 from dimse.message.command import Value
 from dimse.message.messages import CCancelRQ
-from dimse.message.status import DUPLICATE_INVOCATION, SOP_CLASS_NOT_SUPPORTED
-from dimse.performance import Asked, Performance, is_notification
+from dimse.message.status import DUPLICATE_INVOCATION
+from dimse.performance import Asked, Performance, is_notification, not_served
 from dimse.performing import SCP
 from dimse.sending import Outbox, Whole
 from dimse.ul.negotiation import AcceptedContext
@@ -132,7 +132,7 @@ class Performer:
         for scp in self.scps:
             if scp.otherwise(context.abstract_syntax) is not None:
                 return scp
-        raise StatusError(SOP_CLASS_NOT_SUPPORTED)
+        raise not_served(request)
 
     def set_paused(self, performance: Performance, paused: bool) -> None:
         """Stop reading for it, or go on."""

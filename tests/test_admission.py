@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
 from dimse import (
     Admission,
@@ -12,13 +12,17 @@ from dimse import (
     AssociationRejectedError,
     Limits,
     Requesting,
+    StatusError,
     VerificationSCP,
     associate,
+    echo,
+    listen,
     username_and_passcode,
 )
 from dimse.testing import Network
 from dimse.ul.pdu import Abort, AssociateAC, AssociateRJ
-from tests.scripted import ECHO, RELEASE_RQ, RQ
+from tests.memory import RecordingSCP
+from tests.scripted import ECHO, RELEASE_RQ, RQ, STORE, data
 from tests.wire import VERIFICATION
 
 
@@ -66,6 +70,65 @@ def test_other_scps_and_limits(network: Network):
     association = network.result(request(network, lambda _: Admission(scps=[], limits=limits)))
     assert association.contexts == {}
     assert association.peer_information.maximum_length == 8192
+
+
+def test_other_scps_perform(network: Network):
+    """They do not only take part in the negotiation."""
+    scp = RecordingSCP()
+    association = network.result(request(network, lambda _: Admission(scps=[scp])))
+    assert network.result(echo(association)) == 0
+    assert [sink.endings for sink in scp.sinks] == [["finish"]]
+
+
+def test_other_limits_bound_what_is_performed(network: Network):
+    scp = RecordingSCP()
+    scp.on_finish = lambda sink: Deferred()
+    admission = Admission(scps=[scp], limits=Limits(perform=5))
+    association = network.result(request(network, lambda _: admission))
+    echoed = echo(association)
+    network.advance(5)
+    with pytest.raises(StatusError, match="0x0110"):
+        network.result(echoed)
+
+
+@pytest.mark.parametrize(
+    ("usual", "admitted", "length", "taken"),
+    [
+        (16384, 65536, 20_000, True),
+        (65536, 16384, 20_000, False),
+        (65536, 16384, 16_000, True),
+    ],
+)
+def test_other_limits_bound_the_connection(
+    network: Network, usual: int, admitted: int, length: int, taken: bool
+):
+    """The maximum length that is announced is the one that holds (PS3.8 D.1)."""
+    admission = Admission(limits=Limits(maximum_length=admitted))
+    endpoint = network.listen(
+        [RecordingSCP()], limits=Limits(maximum_length=usual), admit=lambda _: admission
+    )
+    client = network.scripted_requestor(endpoint)
+    client.send(RQ)
+    (answer,) = client.pdus
+    assert isinstance(answer, AssociateAC)
+    assert answer.user_information is not None
+    assert answer.user_information.maximum_length == admitted
+    client.send(STORE, data(bytes(length)))
+    assert (client.pdus[-1] == Abort(2, 6)) is not taken
+    network.cut()
+
+
+@pytest.mark.parametrize(("usual", "admitted"), [(300, 10), (10, 300)])
+def test_other_limits_time_the_connection(network: Network, usual: int, admitted: int):
+    admission = Admission(limits=Limits(idle=admitted))
+    endpoint = network.listen(
+        [RecordingSCP()], limits=Limits(idle=usual), admit=lambda _: admission
+    )
+    ours = network.result(associate(endpoint, limits=Limits(idle=9999), reactor=network.clock))
+    network.advance(admitted - 1)
+    assert ours.ended is None
+    network.advance(2)
+    assert ours.ended is not None
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -148,10 +211,91 @@ class TestWaiting:
         assert verdict.cancelled == 1
 
 
-def test_the_server_stops_while_it_waits(network: Network):
+@pytest.mark.parametrize("early", [ECHO, None])
+def test_a_verdict_in_spite_of_the_cancellation(network: Network, early: bytes | None):
+    """H-S03 and H-S04: it is dropped, and the place of the connection is free again."""
+    verdicts: list[Admission] = []
+
+    async def admit(requesting: Requesting) -> Admission:
+        try:
+            await Deferred()
+        except CancelledError:
+            verdicts.append(Admission())
+        return verdicts[-1]
+
+    one = Limits(connections=1, associations=1)
+    endpoint = network.listen([VerificationSCP()], admit=admit, limits=one)
+    for number in (1, 2):
+        client = network.scripted_requestor(endpoint)
+        client.send(RQ)
+        assert not client.closed
+        if early is None:
+            client.close()
+        else:
+            client.send(early)
+        network.advance(10)  # ARTIM
+        assert len(verdicts) == number
+        assert client.pdus == ([] if early is None else [Abort(2, 2)])
+
+
+class TestLimits:
+    """They hold for those who are to be admitted too."""
+
+    @pytest.fixture
+    def verdict(self) -> Verdict:
+        return Verdict()
+
+    @pytest.fixture
+    def clients(self, network: Network, verdict: Verdict) -> list[Any]:
+        """Two requestors, of whom there is room for one."""
+        options: dict[str, Any] = {"admit": verdict, "limits": Limits(associations=1)}
+        endpoint = network.listen([VerificationSCP()], **options)
+        return [network.scripted_requestor(endpoint) for _ in range(2)]
+
+    def test_nobody_is_asked_when_there_is_no_room(
+        self, network: Network, clients: list[Any], verdict: Verdict
+    ):
+        first, second = clients
+        first.send(RQ)
+        verdict.verdict.callback(None)
+        network.run()
+        second.send(RQ)
+        assert second.pdus == [AssociateRJ(2, 3, 2)]
+        assert len(verdict.asked) == 1
+        network.advance(10)
+
+    def test_the_room_may_be_gone_when_the_verdict_comes(
+        self, network: Network, clients: list[Any], verdict: Verdict
+    ):
+        for client in clients:
+            client.send(RQ)
+        assert len(verdict.asked) == 2
+        verdict.verdict.callback(None)
+        network.run()
+        first, second = clients
+        assert isinstance(first.pdus[0], AssociateAC)
+        assert second.pdus == [AssociateRJ(2, 3, 2)]
+        network.advance(10)
+
+
+def test_the_connection_is_lost_while_it_waits(network: Network):
     verdict = Verdict()
     pending = request(network, verdict, contexts=[VERIFICATION])
     network.cut()
     with pytest.raises(AssociationError):
         network.result(pending)
     assert verdict.cancelled == 1
+
+
+def test_the_server_stops_while_it_waits(network: Network):
+    """Nobody has to decide about what would be refused."""
+    verdict, endpoint = Verdict(), network.endpoint()
+    options: dict[str, Any] = {"admit": verdict, "reactor": network.clock}
+    listener = network.result(listen(endpoint, [VerificationSCP()], **options))
+    client = network.scripted_requestor(endpoint)
+    client.send(RQ)
+    assert verdict.cancelled == 0
+    network.result(listener.stop())
+    assert verdict.cancelled == 1
+    assert client.closed
+    assert client.pdus == []

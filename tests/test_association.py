@@ -212,11 +212,11 @@ class TestReleaseOfThePeer:
     def test_it_waits_for_what_is_performed(self, net: Net):
         done: Deferred[int] = Deferred()
         net.scp.on_finish = lambda sink: done
-        client = net.client()
+        client = net.client(net.acceptor(limits=Limits(perform=2000)))
         client.send(RQ, STORE, data(b"ab"), RELEASE_RQ)
         client.received.clear()
         assert client.subject.state is Sta.Sta8
-        client.link.advance(200)
+        client.link.advance(1000)
         assert client.received == b""
         done.callback(0)
         client.link.run()

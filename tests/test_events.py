@@ -24,7 +24,7 @@ from dimse import (
     store,
     subscribe,
 )
-from dimse.events import NAMES, Events
+from dimse.events import NAMES, Events, Span
 from dimse.limits import Limits
 from dimse.testing import Network
 from dimse.ul.protocol import UpperLayerProtocol
@@ -138,6 +138,7 @@ def test_tls_handshake(network: Network, heard: list[Event], monkeypatch: pytest
     protocol.handshakeCompleted()
     (event,) = heard
     assert event.name == "tls.handshake"
+    assert event.measurements == {}
     assert event.metadata.pop("association_id") == protocol.events.association_id
     assert event.metadata == {
         "protocol_version": "TLSv1.3",
@@ -224,4 +225,5 @@ class TestSubscribing:
 
         monkeypatch.setattr(Events, "emit", made)
         monkeypatch.setattr(dimse.events, "Event", made)
+        monkeypatch.setattr(Span, "__init__", made)
         everything(network)

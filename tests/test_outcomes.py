@@ -45,11 +45,11 @@ class TestLog:
         assert line.endswith(" full")
 
     def test_refused(self, net: Net, client: RawPeer):
-        """A C-FIND-RQ without Priority."""
-        client.send(find_rq())
+        """A Command Field that nobody knows."""
+        client.send(find_rq(CommandField=0x0002))
         ((level, line),) = lines(net)
         assert level is LogLevel.warn
-        assert f": C-FIND-RQ of {CT_STORAGE}: 0xA900" in line
+        assert f": Command Field 0002H of {CT_STORAGE}: 0x0211" in line
 
     def test_done_after_the_end(self, net: Net, client: RawPeer):
         done: Deferred[int] = Deferred()

@@ -14,7 +14,7 @@ from dimse.invoking import Answer, Invocation
 from dimse.message.base import Request
 from dimse.message.status import CANCEL, Status
 from dimse.sending import Whole
-from dimse.services.verification import succeeded
+from dimse.services.verification import status_of, succeeded
 from dimse.ul.negotiation import AcceptedContext
 
 Item = TypeVar("Item")
@@ -110,7 +110,7 @@ class Answers(Generic[Item, Result]):
                 inbox.drop()
                 raise
         answer = inbox.take()
-        self.status = Status(answer.response.status)
+        self.status = status_of(answer)
         try:
             return self._item(answer)
         except DimseError:
@@ -118,7 +118,10 @@ class Answers(Generic[Item, Result]):
             raise
 
     def cancel(self) -> None:
-        """Send C-CANCEL; the loop goes on with what has come, and ends with the final response."""
+        """Send C-CANCEL; the loop goes on with what has come, and ends with the final response.
+
+        What comes after this call is dropped, also when the peer then ends with a success.
+        """
         self._inbox.stop()
 
     async def aclose(self) -> None:
@@ -174,7 +177,7 @@ class Answers(Generic[Item, Result]):
                 return  # it was taken back before anything was sent
             final.raiseException()
         assert isinstance(final, Answer)
-        self.status = Status(final.response.status)
+        self.status = status_of(final)
         if not (self._inbox.stopped and self.status == CANCEL):
             self.status = succeeded(final)
 

@@ -21,6 +21,7 @@ from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, ProposedContext
 from dimse.services.answers import Answers
 from dimse.services.dataset import decode, encode
 from dimse.services.storage import InstanceStore, StorageSCP
+from dimse.services.verification import status_of
 from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
 from dimse.ul.negotiation import AcceptedContext
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
@@ -47,7 +48,7 @@ class SubOperations:
         response = answer.response
         assert isinstance(response, SubOperationsRSP)
         return cls(
-            Status(response.status, response.NAME.removesuffix("-RSP"), "Query/Retrieve"),
+            status_of(answer),
             response.number_of_remaining_suboperations,
             response.number_of_completed_suboperations,
             response.number_of_failed_suboperations,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom import Dataset
-from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from dimse.errors import AssociationError, DimseError, StatusError
 from dimse.events import Span
@@ -22,6 +23,7 @@ from dimse.message.status import (
     UNABLE_TO_PERFORM_SUBOPERATIONS,
     UNRECOGNIZED_OPERATION,
     Category,
+    Status,
 )
 from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
@@ -150,25 +152,36 @@ class RetrieveSCP:
     async def _get(
         self, operation: Operation, found: list[Sendable]
     ) -> AsyncGenerator[SendResult, None]:
-        """Send on the association of the request, which ends with it."""
+        """Send on the association of the request, which ends with it.
+
+        The sub-operation that is under way when it is cancelled ends first, so that it counts.
+        """
         request: Any = operation.request
         for source in found:
-            uid = ""
             try:
                 instance = Instance.of(source)
-                uid = instance.sop_instance_uid
-                status = await store(
+            except DimseError as error:
+                yield SendResult(source, error=error)
+                continue
+            outcome, cancelled = await _to_its_end(
+                store(
                     operation.association,
                     instance,
                     priority=request.priority,
                     progress=lambda _: operation.progressed(),
                 )
-            except AssociationError:
-                raise
-            except DimseError as error:
-                yield SendResult(source, sop_instance_uid=uid, error=error)
+            )
+            uid = instance.sop_instance_uid
+            if not isinstance(outcome, Failure):
+                yield SendResult(source, sop_instance_uid=uid, status=outcome)
+            elif isinstance(outcome.value, AssociationError):
+                raise outcome.value
+            elif isinstance(outcome.value, DimseError):
+                yield SendResult(source, sop_instance_uid=uid, error=outcome.value)
             else:
-                yield SendResult(source, sop_instance_uid=uid, status=status)
+                outcome.raiseException()
+            if cancelled:
+                raise CancelledError
 
     def _move(
         self, operation: Operation, found: list[Sendable], place: str | IStreamClientEndpoint
@@ -188,6 +201,17 @@ class RetrieveSCP:
         )
 
 
+async def _to_its_end(deferred: "Deferred[Status]") -> tuple[Status | Failure, bool]:
+    """What `deferred` fires or fails with, and whether who waited was cancelled meanwhile."""
+    waiters: list[Deferred[list[Status | Failure]]] = [Deferred()]
+    deferred.addBoth(lambda outcome: waiters[-1].callback([outcome]))
+    try:
+        return (await waiters[0])[0], False
+    except CancelledError:
+        waiters.append(Deferred())
+        return (await waiters[1])[0], True
+
+
 async def _count(
     operation: Operation, total: int, results: AsyncGenerator[SendResult, None]
 ) -> Outcome:
@@ -195,7 +219,9 @@ async def _count(
     association, syntax = operation.association, operation.context.transfer_syntax
     count = _Count(total)
     what = {"type": operation.request.NAME.removesuffix("-RQ"), "total_instances": total}
-    span = Span(association.events, association.seconds, "sub_operation", what)
+    span = None
+    if association.events:
+        span = Span(association.events, association.seconds, "sub_operation", what)
     status = None
     try:
         async with aclosing(results):
@@ -214,5 +240,7 @@ async def _count(
                     await operation.pending(PENDING, **count.elements(remaining=True))
     except CancelledError:
         status = CANCEL  # which nobody hears when the association has ended
-    span.stop(completed=count.completed, failed=count.failed, warning=count.warning)
+    finally:
+        if span is not None:
+            span.stop(completed=count.completed, failed=count.failed, warning=count.warning)
     return count.outcome(syntax, status)

@@ -31,11 +31,16 @@ async def _echo(association: Association, timeout: float | None) -> Status:
     return succeeded(await association.request(context, request, timeout=timeout))
 
 
+def status_of(answer: Answer) -> Status:
+    """The status of an answer, with the meaning that it has to its service."""
+    response = answer.response
+    service = service_of(response.affected_sop_class_uid or answer.context.abstract_syntax)
+    return Status(response.status, response.NAME.removesuffix("-RSP"), service)
+
+
 def succeeded(answer: Answer) -> Status:
     """The status of an answer if its operation was done; raises `StatusError` if not."""
-    response = answer.response
-    operation = response.NAME.removesuffix("-RSP")
-    status = Status(response.status, operation, service_of(answer.context.abstract_syntax))
+    status, response = status_of(answer), answer.response
     if not status.is_success:
         lists = ("offending_element", "attribute_identifier_list")
         offending = next((tags for name in lists if (tags := getattr(response, name, None))), ())

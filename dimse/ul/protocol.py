@@ -207,6 +207,10 @@ class UpperLayerProtocol(Protocol):
         """Send whole P-DATA-TF PDUs in one write; look at `sending_paused` before the next."""
         self._machine.handle(Evt.Evt9, data)
 
+    def live_by(self, limits: Limits) -> None:
+        """Take other limits, before the association is accepted."""
+        self._limits = self._timers.limits = limits
+
     def release(self) -> None:
         """Ask for release; `release_confirmation` or `abort_indication` follows."""
         self._machine.handle(Evt.Evt11)

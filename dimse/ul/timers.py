@@ -12,7 +12,7 @@ class Timers:
 
     def __init__(self, limits: Limits, clock: IReactorTime) -> None:
         self.clock = clock
-        self._limits = limits
+        self.limits = limits
         self._running: dict[str, IDelayedCall] = {}
 
     def __contains__(self, limit: str) -> bool:
@@ -24,7 +24,7 @@ class Timers:
         """Call `expired` after the time of `limit`, or after `seconds`; starts it again."""
         self.stop(limit)
         if seconds is None:
-            seconds = getattr(self._limits, limit)
+            seconds = getattr(self.limits, limit)
 
         def fire() -> None:
             del self._running[limit]

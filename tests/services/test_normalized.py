@@ -1,6 +1,7 @@
 """DIMSE-N in both roles: the six services, their refusals, Meta SOP classes (PS3.7 10)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from dimse import (
     n_get,
     n_set,
 )
-from dimse.message.messages import NActionRQ, NEventReportRQ, NGetRQ
+from dimse.message import command
+from dimse.message.base import Request
+from dimse.message.messages import MESSAGES, NActionRQ, NEventReportRQ, NGetRQ
 from dimse.sop_classes import (
     FILM_SESSION,
     GRAYSCALE_PRINT,
@@ -28,6 +31,7 @@ from dimse.sop_classes import (
     UPS_PUSH,
 )
 from dimse.testing import Network
+from tests.scripted import COMMAND, LAST, p_data
 from tests.wire import IMPLICIT, VERIFICATION
 
 CLASS = STORAGE_COMMITMENT_PUSH
@@ -195,6 +199,96 @@ class TestRefusals:
         (answer,) = client.messages
         assert getattr(answer.message, "status", None) == 0x0118
 
+    def test_an_event_for_who_is_no_scu(self, network: Network):
+        """In default roles the requestor is the SCU, and not the acceptor."""
+        both = NormalizedSCP([CLASS], n_get=lambda *_: None, n_event_report=lambda *_: None)
+        client = network.scripted_requestor(network.listen([both]))
+        client.associate([(CLASS, [IMPLICIT])])
+        event = NEventReportRQ(
+            message_id=1,
+            affected_sop_class_uid=CLASS,
+            affected_sop_instance_uid=UID,
+            event_type_id=1,
+        )
+        client.command(event)
+        (answer,) = client.messages
+        assert getattr(answer.message, "status", None) == 0x0118
+        assert not client.closed
+
+    def test_an_event_that_is_refused(self, network: Network):
+        def refuse(*_: object) -> None:
+            raise StatusError(0x0113, "not here")
+
+        endpoint = network.listen([NormalizedSCP([CLASS], n_get=lambda *_: None)])
+        listener = NormalizedSCP([CLASS], n_event_report=refuse)
+        _, theirs = network.associate(endpoint, [CLASS], scps=[listener])
+        with pytest.raises(StatusError, match="0x0113: not here"):
+            network.result(n_event_report(theirs, CLASS, UID, 9))
+        assert theirs.ended is None
+
+
+N_REQUESTS = [
+    kind for kind in MESSAGES.values() if issubclass(kind, Request) and kind.NAME.startswith("N-")
+]
+
+
+def without_defaults(kind: type[Request]) -> dict[str, Any]:
+    """What a request must have, by field."""
+    names = [each.name for each in fields(kind) if each.default is MISSING]
+    uids = {name: CLASS if "class" in name else UID for name in names if name.endswith("uid")}
+    return dict.fromkeys(names, 1) | uids
+
+
+def spoiled() -> Iterator[Any]:
+    """Each mandatory element of each request: missing, empty, and of a wrong length."""
+    for kind in N_REQUESTS:
+        for name in without_defaults(kind):
+            if name == "message_id":
+                continue  # without it there is nothing to respond to
+            yield pytest.param(kind, name, None, 0x0120, id=f"{kind.NAME}-{name}-missing")
+            yield pytest.param(kind, name, b"", 0x0121, id=f"{kind.NAME}-{name}-empty")
+            if not name.endswith("uid"):  # which has any length
+                yield pytest.param(kind, name, b"\1" * 4, 0x0106, id=f"{kind.NAME}-{name}-length")
+
+
+def test_there_are_6():
+    assert len(N_REQUESTS) == 6
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "status"), list(spoiled()))
+def test_h_d01(network: Network, kind: type[Request], name: str, value: bytes | None, status: int):
+    """It is answered, nothing is performed, and the association lives."""
+    performed: list[object] = []
+    verb = kind.NAME.removesuffix("-RQ").lower().replace("-", "_")
+    functions: dict[str, Any] = {"n_get": performed.append, verb: performed.append}
+    client = network.scripted_requestor(network.listen([NormalizedSCP([CLASS], **functions)]))
+    client.associate([(CLASS, [IMPLICIT])])
+    elements = command.decode(kind(**without_defaults(kind)).encode())
+    elements["CommandDataSetType"] = command.NO_DATA_SET
+    (keyword,) = [each for each in elements if each.lower() == name.replace("_", "")]
+    del elements[keyword]
+    if value is not None:
+        elements[keyword] = value
+    client.send(p_data((1, COMMAND | LAST, command.encode(elements))))
+    (answer,) = client.messages
+    assert getattr(answer.message, "status", None) == status
+    assert not performed
+    assert not client.closed
+
+
+def test_a_meta_sop_class_creates_its_member(network: Network):
+    seen: list[tuple[str, str]] = []
+
+    def create(operation: Operation, dataset: Dataset | None) -> str:
+        seen.append((operation.context.abstract_syntax, operation.request.sop_class_uid))
+        return "1.2.9"
+
+    ours, _ = joined(network, GRAYSCALE_PRINT, n_create=create)
+    reply = network.result(n_create(ours, FILM_SESSION, labelled("a")))
+    assert seen == [(GRAYSCALE_PRINT, FILM_SESSION)]
+    assert reply.response.affected_sop_class_uid == FILM_SESSION
+    assert reply.sop_instance_uid == "1.2.9"
+
 
 @pytest.mark.parametrize(
     ("context", "member"), [(GRAYSCALE_PRINT, FILM_SESSION), (UPS_PULL, UPS_PUSH)]
@@ -212,3 +306,19 @@ def test_a_context_serves_its_members(network: Network, context: str, member: st
     assert named == [member]
     with pytest.raises(ContextError):
         network.result(n_get(ours, VERIFICATION, UID))
+
+
+@pytest.mark.parametrize("scps", [[], [NormalizedSCP([CLASS], n_get=lambda *_: None)]])
+def test_h_d12_an_event_that_nobody_hears(network: Network, scps: list[NormalizedSCP]):
+    """DIMSE-N has a status of its own for a SOP class that nobody serves."""
+    endpoint = network.listen([NormalizedSCP([CLASS], n_action=lambda *_: None)])
+    _, theirs = network.associate(endpoint, [CLASS], scps=scps)
+    with pytest.raises(StatusError, match="0x0118"):
+        network.result(n_event_report(theirs, CLASS, UID, 1))
+
+
+def test_a_status_has_the_meaning_of_the_class_that_is_named(network: Network):
+    """In a Meta context that is the member: 0xB600 is a code of Basic Film Session alone."""
+    ours, _ = joined(network, GRAYSCALE_PRINT, n_create=lambda *_: 0xB600)
+    reply = network.result(n_create(ours, FILM_SESSION))
+    assert str(reply.status) == "0xB600 (Memory allocation not supported)"

@@ -20,11 +20,14 @@ from dimse import (
     SubOperations,
     get,
     get_contexts,
+    listen,
     move,
     move_here,
 )
-from dimse.message.messages import CStoreRQ
+from dimse.message.messages import CCancelRQ, CGetRQ, CGetRSP, CStoreRQ
+from dimse.services.dataset import encode
 from dimse.testing import Network
+from dimse.ul.items import RoleSelection
 from tests.wire import EXPLICIT
 
 KEYS = Dataset()
@@ -119,6 +122,12 @@ class TestGet:
         assert done.failed_sop_instance_uids == ("1.2.2",)
         assert len(store.received) == 4
 
+    def test_warnings_alone(self, network: Network):
+        ours, _ = joined(network, [instance(1), instance(2)])
+        done = network.result(get(ours, KEYS, Store(0xB000)).result())
+        assert done == SubOperations(done.status, None, 1, 0, 1)
+        assert done.status == 0xB000
+
     def test_without_context(self, network: Network):
         ours, _ = joined(network, [instance(1, MRImageStorage), instance(2)])
         done = network.result(get(ours, KEYS, Store()).result())
@@ -165,6 +174,27 @@ class TestGet:
 
         network.result(some())
 
+    def test_cancelled_with_what_remains(self, network: Network):
+        """Nothing more is sent, and the final response accounts for all (PS3.4 C.4.3.3.1)."""
+        found = [instance(number) for number in range(5)]
+        client = network.scripted_requestor(network.listen([RetrieveSCP(lambda *_: found)]))
+        contexts = [(STUDY_ROOT.get, [EXPLICIT]), (CTImageStorage, [EXPLICIT])]
+        client.associate(contexts, roles=[RoleSelection(CTImageStorage, scu=False, scp=True)])
+        request = CGetRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT.get, priority=0)
+        client.command(request, encode(KEYS, EXPLICIT))
+        client.respond()
+        client.command(CCancelRQ(message_id_being_responded_to=1))
+        client.respond()
+        sent = [each for each in client.messages if isinstance(each.message, CStoreRQ)]
+        last = client.messages[-1].message
+        assert isinstance(last, CGetRSP)
+        assert last.status == 0xFE00
+        assert len(sent) == 2
+        assert last.number_of_completed_suboperations == 2  # that under way ends first
+        assert last.number_of_remaining_suboperations == 3
+        assert last.number_of_failed_suboperations == 0
+        assert not client.closed
+
     def test_h_d24_the_peer_does_not_answer_our_c_store(self, network: Network):
         endpoint = network.listen([RetrieveSCP(lambda *_: [instance(1)])])
         store = Store()
@@ -191,6 +221,15 @@ class TestGet:
         assert (ct.scu, ct.scp) == (False, True)
         assert ours.request_pdu.user_information.roles[0].sop_class_uid == CTImageStorage
         assert theirs.contexts[ct.context_id].scu
+
+    def test_roles_that_are_given_win(self, network: Network):
+        endpoint = network.listen([RetrieveSCP(lambda *_: [])])
+        given = {CTImageStorage: (True, False)}
+        ours, _ = network.associate(endpoint, CONTEXTS, roles=given)
+        user_information = ours.request_pdu.user_information
+        assert user_information is not None
+        (role,) = user_information.roles
+        assert (role.sop_class_uid, role.scu, role.scp) == (CTImageStorage, True, False)
 
     def test_contexts_fit_an_association(self):
         first, *others = get_contexts()
@@ -234,6 +273,68 @@ class TestMove:
         done = network.result(move(ours, KEYS, "DEST").result())
         assert (done.status, done.completed, done.failed) == (0xB000, 2, 1)
         assert done.failed_sop_instance_uids == ("1.2.2",)
+
+    @pytest.mark.parametrize("done_before", [0, 1, 2])
+    def test_h_d23_destination_that_aborts(self, network: Network, done_before: int):
+        """What was on its way failed; the rest goes on an association of its own."""
+        place, store = network.endpoint(), Store()
+        ours, _ = joined(network, [instance(number) for number in range(3)], DEST=place)
+        destination = network.scripted_acceptor(place)
+        result = move(ours, KEYS, "DEST").result()
+        network.run()
+        destination.accept()
+        for _ in range(done_before):
+            destination.respond()
+        scps = [StorageSCP(store)]
+        network.result(listen(place, scps, ae_titles=["DEST"], reactor=network.clock))
+        destination.abort()
+        done = network.result(result)
+        assert (done.status, done.completed, done.failed) == (0xB000, 2, 1)
+        assert done.failed_sop_instance_uids == (f"1.2.{done_before}",)
+        assert store.uids == [f"1.2.{number}" for number in range(done_before + 1, 3)]
+
+    def test_h_d23_destination_that_is_gone(self, network: Network):
+        place = network.endpoint()
+        ours, _ = joined(network, [instance(number) for number in range(4)], DEST=place)
+        destination = network.scripted_acceptor(place)
+        result = move(ours, KEYS, "DEST").result()
+        network.run()
+        destination.accept()
+        destination.respond()
+        destination.abort()
+        done = network.result(result)
+        assert (done.status, done.completed, done.failed) == (0xB000, 1, 3)
+        assert done.failed_sop_instance_uids == ("1.2.1", "1.2.2", "1.2.3")
+
+    def test_h_d23_destination_that_hangs(self, network: Network):
+        place = network.endpoint()
+        ours, _ = joined(network, [instance(1)], DEST=place)
+        destination = network.scripted_acceptor(place)
+        result = move(ours, KEYS, "DEST", timeout=1000).result()
+        network.run()
+        destination.accept()
+        network.advance(300)
+        with pytest.raises(StatusError, match="0xA702"):
+            network.result(result)
+        assert ours.ended is None
+
+    def test_cancel(self, network: Network):
+        store, place = Store(), network.endpoint()
+        store.waits = Deferred()
+        ours, _ = joined(network, [instance(number) for number in range(5)], DEST=place)
+        scps = [StorageSCP(store)]
+        network.result(listen(place, scps, ae_titles=["DEST"], reactor=network.clock))
+        answers = move(ours, KEYS, "DEST")
+        result = answers.result()
+        network.run()
+        answers.cancel()
+        network.run()
+        store.waits.callback(0)
+        done = network.result(result)
+        assert done.status == 0xFE00
+        assert (done.remaining or 0) + (done.completed or 0) + (done.failed or 0) == 5
+        assert len(store.received) == 1
+        assert ours.ended is None
 
     def test_here(self, network: Network):
         store, endpoint = Store(), network.endpoint()

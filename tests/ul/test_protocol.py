@@ -181,15 +181,16 @@ class TestIdle:
         associated.link.advance(0.1)
         assert end(associated).which == "idle"
 
-    def test_not_while_a_request_is_performed(self, net: Net, associated: RawPeer):
+    def test_not_while_a_request_is_performed(self, net: Net):
         done: Deferred[int] = Deferred()
         net.scp.on_finish = lambda sink: done
-        associated.send(ECHO)
-        associated.link.advance(299)
-        assert end(associated) is None
+        client = net.client(net.acceptor(limits=Limits(idle=10, perform=1000)))
+        client.send(RQ, ECHO)
+        client.link.advance(999)
+        assert end(client) is None
         done.callback(0)
-        associated.link.advance(300)
-        assert end(associated).which == "idle"
+        client.link.advance(10)
+        assert end(client).which == "idle"
 
     def test_not_while_a_response_is_awaited(self, net: Net):
         limits = Limits(idle=10, response=60)
