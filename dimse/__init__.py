@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         n_set,
     )
     from dimse.services.query import Matches, QuerySCP, find
+    from dimse.services.receiving import CallbackStore, FolderStore, HeldInstance, MemoryStore
     from dimse.services.retrieve import Retrieval, SubOperations, get, get_contexts, move, move_here
     from dimse.services.retrieving import RetrieveSCP
     from dimse.services.sending import SendResult, send
@@ -114,6 +115,7 @@ _HOMES = {
         "n_set",
     ),
     "dimse.services.query": ("Matches", "QuerySCP", "find"),
+    "dimse.services.receiving": ("CallbackStore", "FolderStore", "HeldInstance", "MemoryStore"),
     "dimse.services.retrieve": (
         "Retrieval",
         "SubOperations",
@@ -153,6 +155,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "AssociationError",
     "AssociationPool",
     "AssociationRejectedError",
+    "CallbackStore",
     "Category",
     "CompositeRetrieveOptions",
     "ConnectionLostError",
@@ -160,12 +163,15 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "DimseError",
     "Event",
     "FileStore",
+    "FolderStore",
+    "HeldInstance",
     "InformationModel",
     "Instance",
     "InstanceStore",
     "Limits",
     "Listener",
     "Matches",
+    "MemoryStore",
     "MisuseError",
     "NormalizedSCP",
     "NotAnInstanceError",

@@ -83,6 +83,7 @@ class Association:
         self._protocol = protocol
         self._join_parts(list(scps))
         self._receiver: Invoker | Performer = self._performer
+        self._lent: list[SCP] = []
         self._paused_by: set[object] = set()
         self._releasing = False
         self._release_waiters: list[Deferred[None]] = []
@@ -222,11 +223,19 @@ class Association:
 
     @contextmanager
     def performing(self, scp: SCP) -> Iterator[None]:
-        """Let `scp` perform requests of the peer for a while, before all other SCPs."""
+        """Let `scp` perform requests of the peer for a while, before all other SCPs.
+
+        Raises `MisuseError` while another one does so for one of its SOP classes: nobody could
+        say to which of two C-GETs an instance belongs (PS3.4 C.4.3.3).
+        """
+        if any(scp.contexts.keys() & each.contexts.keys() for each in self._lent):
+            raise MisuseError(f"{self.peer}: one C-GET at a time on an association")
+        self._lent.append(scp)
         self._performer.scps.insert(0, scp)
         try:
             yield
         finally:
+            self._lent.remove(scp)
             self._performer.scps.remove(scp)
 
     def release(self) -> "Deferred[None]":

@@ -108,15 +108,16 @@ class TestArchive:
         assert example("find_scu.py", archive.port) == (0, f"{STUDY}\n1 in all\n")
 
     def test_notebook(self, archive: Server) -> None:
-        assert example("notebook.py", archive.port) == (0, f"{VERIFIED}\n{STUDY}\n")
+        assert example("notebook.py", archive.port) == (0, f"{VERIFIED}\n{STUDY}\n128 x 128\n")
 
     def test_pool(self, archive: Server) -> None:
         assert example("pool.py", archive.port) == (0, "10 matches\n")
 
-    def test_get(self, archive: Server) -> None:
-        code, output = example("get_scu.py", archive.port, STUDY)
-        assert code == 0
-        assert output.startswith("1 completed, 1 came, ")
+    def test_get(self, archive: Server, tmp_path: Path) -> None:
+        folder = tmp_path / "got"
+        code, output = example("get_scu.py", archive.port, STUDY, folder)
+        assert (code, output) == (0, f"1 completed, 0 failed, in {folder}\n")
+        assert dcmread(folder / f"{UID}.dcm").PixelData == dcmread(INSTANCE).PixelData
 
     def test_move(self, archive: Server, storage_scp: Server) -> None:
         code, output = example("move_scu.py", archive.port, STUDY, "DEST")
@@ -181,6 +182,15 @@ class TestAcceptors:
         )
         assert digest == sha256(whole[-length:]).hexdigest()
         assert storage_scp.stop() in (0, -15)
+
+    def test_router_scp_passes_the_status_on(self, storage_scp: Server) -> None:
+        for router in serving("router_scp.py", f"127.0.0.1:{storage_scp.port}"):
+            assert example("store_scu.py", router.port, INSTANCE)[0] == 0
+            assert UID in storage_scp.log()
+            storage_scp.stop()
+            code, output = example("store_scu.py", router.port, INSTANCE)
+            assert code == 1
+            assert "0x0110" in output
 
     def test_storage_scp_answers_the_command_line(self, storage_scp: Server) -> None:
         peer = ["127.0.0.1", str(storage_scp.port)]

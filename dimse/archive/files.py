@@ -19,21 +19,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dimse.archive.part10 import HEAD_LENGTH, data_set_offset, file_head, identity_of
-from dimse.errors import DimseError, MisuseError, StatusError
+from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import (
-    CANNOT_UNDERSTAND,
-    DUPLICATE_SOP_INSTANCE,
     OUT_OF_RESOURCES,
-    SUCCESS,
     Status,
 )
 from dimse.performing import Operation
+from dimse.services.part10 import file_head
+from dimse.services.partial_file import InThread, PartialFile, in_reactor_thread, refused
 from dimse.services.storage import ReceivedInstance
 
 DURABILITIES = {
@@ -41,109 +38,7 @@ DURABILITIES = {
     "relaxed": "a success means that the operating system has the instance: no fsync",
 }
 
-_AT_ONCE = 1024 * 1024  # compared of two files
 _SHARDS = [f"{number:02x}" for number in range(256)]
-
-InThread = Callable[[Callable[[], Any]], "Deferred[Any]"]
-
-
-class _PartialFile:
-    """One file on its way, the sink of one instance.
-
-    Every `OSError` is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
-    """
-
-    __slots__ = ("_commit", "_head", "fd", "final", "offset", "part", "published", "synced")
-
-    def __init__(
-        self,
-        part: str,
-        final: str,
-        head: bytes,
-        commit: Callable[["_PartialFile"], "Deferred[int]"],
-    ) -> None:
-        self.part = part
-        self.final = final
-        self.offset = len(head)
-        self.published = self.synced = False
-        self._commit = commit
-        self._head = head  # until the first bytes of the data set take it along
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self.fd = os.open(part, flags, 0o600)
-
-    def write(self, data: memoryview) -> None:
-        """The next bytes of the data set."""
-        if self._head:
-            data, self._head = memoryview(self._head + data), b""
-        try:
-            while data:
-                data = data[os.write(self.fd, data) :]
-        except OSError as error:
-            raise _refused(error) from error
-
-    def finish(self) -> "Deferred[int]":
-        """Commit; fires with the status."""
-        if self._head:
-            self.discard()
-            raise StatusError(CANNOT_UNDERSTAND, "the data set is empty")
-        return self._commit(self)
-
-    def abort(self, reason: DimseError) -> None:
-        """Leave nothing behind."""
-        self.discard()
-
-    def sync(self) -> None:
-        """Bring the bytes to the disk; after a failure the file is worth nothing."""
-        os.fsync(self.fd)
-        self.synced = True
-
-    def publish(self) -> Status:
-        """Give it its final name, or compare it with what has that name."""
-        try:
-            os.link(self.part, self.final)
-        except FileExistsError:
-            if self._is_the_same():
-                return SUCCESS
-            raise StatusError(
-                DUPLICATE_SOP_INSTANCE, "kept: another data set under this UID"
-            ) from None
-        self.published = True
-        return SUCCESS
-
-    def retract(self) -> None:
-        """Take the final name away again: it may be lost, so it must not answer for the next."""
-        if self.published:
-            os.unlink(self.final)
-
-    def discard(self) -> None:
-        """Close and remove the partial file, whatever the disk says to it."""
-        fd, self.fd = self.fd, -1  # so that it is never closed twice
-        for step in (partial(os.close, fd), partial(os.unlink, self.part)):
-            try:
-                step()
-            except OSError:
-                continue  # a later start removes the rest
-
-    def _is_the_same(self) -> bool:
-        """Whether the existing file holds the same data set."""
-        fd = os.open(self.final, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            theirs = data_set_offset(os.pread(fd, HEAD_LENGTH, 0))
-            ours = self.offset
-            if identity_of(os.pread(fd, theirs, 0)) != identity_of(os.pread(self.fd, ours, 0)):
-                return False  # another SOP class, or another transfer syntax
-            while True:
-                one = os.pread(fd, _AT_ONCE, theirs)
-                other = os.pread(self.fd, _AT_ONCE, ours)
-                if one != other:
-                    return False
-                if not one:
-                    if self.synced:  # the existing file may be of a time without syncs
-                        os.fsync(fd)
-                    return True
-                theirs, ours = theirs + len(one), ours + len(other)
-        finally:
-            os.close(fd)
 
 
 class FileStore:
@@ -172,8 +67,8 @@ class FileStore:
         self._incoming = self.folder / "incoming"
         self._objects = self.folder / "objects"
         self._reserve = (limits or Limits()).disk_reserve
-        self._in_thread = in_thread or _in_reactor_thread
-        self._queue: list[tuple[_PartialFile, Deferred[int]]] = []
+        self._in_thread = in_thread or in_reactor_thread
+        self._queue: list[tuple[PartialFile, Deferred[int]]] = []
         self._committing = False
         self._closing: list[Deferred[None]] = []
         self._lock: int | None = None
@@ -191,7 +86,7 @@ class FileStore:
                 raise MisuseError(f"store {self.folder}: {error.strerror}") from error
         return self
 
-    def begin(self, instance: ReceivedInstance, operation: Operation) -> _PartialFile:
+    def begin(self, instance: ReceivedInstance, operation: Operation) -> PartialFile:
         """A sink for one instance; raises `StatusError` when there is no room for it."""
         self.open()
         try:
@@ -206,11 +101,11 @@ class FileStore:
                 raise StatusError(OUT_OF_RESOURCES, "the disk is almost full")
             part = f"{self._incoming}/{secrets.token_hex(16)}.part"
             commit = self._commit_later if self.durability == "full" else self._commit_now
-            return _PartialFile(
+            return PartialFile(
                 part, self._final(instance.sop_instance_uid), file_head(instance), commit
             )
         except OSError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def _free(self) -> int:
         space = os.statvfs(self._incoming)
@@ -260,7 +155,7 @@ class FileStore:
         if leftovers:
             self.log.info("removed {count} partial files of an earlier run", count=len(leftovers))
 
-    def _commit_now(self, file: _PartialFile) -> "Deferred[int]":
+    def _commit_now(self, file: PartialFile) -> "Deferred[int]":
         if os.path.lexists(file.final):  # to compare may take long
             return self._commit_later(file)
         result: Deferred[int] = Deferred()
@@ -268,7 +163,7 @@ class FileStore:
         file.discard()
         return result
 
-    def _commit_later(self, file: _PartialFile) -> "Deferred[int]":
+    def _commit_later(self, file: PartialFile) -> "Deferred[int]":
         result: Deferred[int] = Deferred()
         self._queue.append((file, result))
         self._commit_next()
@@ -301,10 +196,10 @@ class FileStore:
         self._in_thread(commit).addCallbacks(done, crashed)
 
 
-def _commit(files: list[_PartialFile], durable: bool) -> list[Status | Failure]:
+def _commit(files: list[PartialFile], durable: bool) -> list[Status | Failure]:
     """Publish a group, durably or not; runs in a thread. One outcome a file, in order."""
 
-    def sync_and_publish(file: _PartialFile) -> Status:
+    def sync_and_publish(file: PartialFile) -> Status:
         if durable:
             file.sync()
         return file.publish()
@@ -340,7 +235,7 @@ def _outcome(step: Callable[[], Any]) -> Any:
     except StatusError:
         return Failure()
     except OSError as error:
-        return Failure(_refused(error))
+        return Failure(refused(error))
 
 
 def _settle(result: "Deferred[int]", outcome: Status | Failure) -> None:
@@ -348,16 +243,3 @@ def _settle(result: "Deferred[int]", outcome: Status | Failure) -> None:
         result.errback(outcome)
     else:
         result.callback(outcome)
-
-
-def _refused(error: OSError) -> StatusError:
-    """What the peer is told; the log gets the path too, and an alarm."""
-    FileStore.log.error("the store failed: {error}", error=error)
-    return StatusError(OUT_OF_RESOURCES, error.strerror or "the disk failed")
-
-
-def _in_reactor_thread(step: Callable[[], Any]) -> "Deferred[Any]":
-    from twisted.internet import reactor
-
-    pool: Any = reactor
-    return deferToThreadPool(pool, pool.getThreadPool(), step)

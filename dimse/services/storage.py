@@ -102,7 +102,8 @@ class ReceivedInstance:
 
 
 class InstanceStore(Protocol):
-    """Where a `StorageSCP` puts what it receives: `dimse.archive.files.FileStore`, or yours."""
+    """Where a `StorageSCP` or `get` puts what it receives: `FileStore`, `FolderStore`,
+    `MemoryStore`, `CallbackStore`, or yours."""
 
     def begin(self, instance: ReceivedInstance, operation: Operation) -> Sink:
         """Take an instance: `write` gets its data set as it is encoded, `finish` says when it is

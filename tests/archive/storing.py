@@ -7,9 +7,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, execute
 
-from dimse.archive.files import FileStore, _PartialFile
+from dimse.archive.files import FileStore
 from dimse.errors import StatusError
 from dimse.limits import Limits
+from dimse.services.partial_file import PartialFile
 from dimse.services.storage import ReceivedInstance
 from tests.memory import Net, Outcome
 from tests.wire import CT_STORAGE, EXPLICIT
@@ -42,7 +43,7 @@ def instance(uid: str = "1.2.3") -> ReceivedInstance:
     return ReceivedInstance(CT_STORAGE, uid, EXPLICIT, "MODALITY", "ARCHIVE")
 
 
-def begin(store: FileStore, received: ReceivedInstance) -> _PartialFile:
+def begin(store: FileStore, received: ReceivedInstance) -> PartialFile:
     """The sink for an instance; the store looks at nothing else of an operation."""
     operation: Any = None
     return store.begin(received, operation)

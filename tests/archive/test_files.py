@@ -12,11 +12,11 @@ import pytest
 from twisted.internet.defer import Deferred, execute
 from twisted.logger import LogLevel
 
-from dimse.archive import files
 from dimse.archive.files import FileStore
 from dimse.association import Association
 from dimse.errors import ConnectionLostError, MisuseError, StatusError
 from dimse.message.messages import CStoreRSP
+from dimse.services.partial_file import PartialFile
 from dimse.services.storage import ReceivedInstance, StorageSCP
 from dimse.testing import Link
 from tests.archive.storing import (
@@ -371,16 +371,16 @@ class TestOverAnAssociation:
         store: FileStore,
         monkeypatch: pytest.MonkeyPatch,
     ):
-        real = files._PartialFile.sync
+        real = PartialFile.sync
 
         def fail(file: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(files._PartialFile, "sync", fail)
+        monkeypatch.setattr(PartialFile, "sync", fail)
         response = self.send(net, pair)
         assert (response.status, response.error_comment) == (0xA700, "No space left on device")
         assert objects(store) == leftovers(store) == []
-        monkeypatch.setattr(files._PartialFile, "sync", real)
+        monkeypatch.setattr(PartialFile, "sync", real)
         assert self.send(net, pair).status == 0
 
     def test_a_broken_re_send_leaves_the_first(self, net: Net, store: FileStore):

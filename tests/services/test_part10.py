@@ -5,8 +5,8 @@ from io import BytesIO
 import pytest
 from pydicom import dcmread
 
-from dimse.archive.part10 import HEAD_LENGTH, data_set_offset, file_head
 from dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dimse.services.part10 import HEAD_LENGTH, data_set_offset, file_head
 from dimse.services.storage import ReceivedInstance
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
