@@ -238,7 +238,7 @@ class CallbackStore:
 
 
 class MemoryStore:
-    """Keeps what it receives: `instances` has one `HeldInstance` for each, in the order of their coming.
+    """Keeps what it receives: `instances` has a `HeldInstance` for each, in the order of coming.
 
     `threshold` bytes are held in memory, the rest in temporary files; above `limit` bytes in all
     an instance is refused with 0xA700. `close`, or leaving `with`, lets all of them go.
