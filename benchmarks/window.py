@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import react
@@ -33,6 +33,7 @@ class Delayed(Protocol):
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.other: Delayed | None = None
+        self.lost: Deferred[None] = Deferred()
         self._early: list[bytes] = []
 
     def join(self, other: "Delayed") -> None:
@@ -50,6 +51,7 @@ class Delayed(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Behind what is still on its way."""
+        self.lost.callback(None)
         if self.other is not None:
             self.reactor.callLater(DELAY, self.other.transport.loseConnection)
 
@@ -60,12 +62,19 @@ class Proxy(Factory):
     def __init__(self, reactor: Any, port: int) -> None:
         self._reactor = reactor
         self._node = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        self._ends: list[Delayed] = []
 
     def buildProtocol(self, addr: object) -> Delayed:
         """The near end; the far end follows."""
-        near = Delayed(self._reactor)
-        connectProtocol(self._node, Delayed(self._reactor)).addCallback(near.join)
+        near, far = Delayed(self._reactor), Delayed(self._reactor)
+        self._ends += near, far
+        connectProtocol(self._node, far).addCallback(near.join)
         return near
+
+    async def over(self) -> None:
+        """Both ends of all connections are closed."""
+        for end in self._ends:
+            await end.lost
 
 
 async def send(reactor: Any, port: int, files: Sequence[Path], window: int) -> float:
@@ -90,10 +99,12 @@ async def main(reactor: Any, count: int) -> None:
         for window in WINDOWS:
             node = partial(_node, window)
             with server(node, Path(folder)) as port:
-                proxy = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-                listening = await proxy.listen(Proxy(reactor, port))
+                proxy = Proxy(reactor, port)
+                near = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+                listening = await near.listen(proxy)
                 seconds.append(await send(reactor, listening.getHost().port, files, window))
                 await listening.stopListening()
+                await proxy.over()  # else the node, which is about to stop, waits for its peer
             print(f"window {window:2}: {seconds[-1]:6.2f} s for {count} C-STOREs of 4 kB")
     print(f"{seconds[0] / seconds[-1]:.1f} times sooner")
 
