@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydicom import Dataset
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 
@@ -23,7 +23,6 @@ from dimse.message.status import (
     UNABLE_TO_PERFORM_SUBOPERATIONS,
     UNRECOGNIZED_OPERATION,
     Category,
-    Status,
 )
 from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
@@ -31,7 +30,7 @@ from dimse.services.dataset import encode
 from dimse.services.extended import Options
 from dimse.services.instance import Instance
 from dimse.services.query import received
-from dimse.services.sending import Sendable, SendResult, send
+from dimse.services.sending import Sendable, SendResult, send, to_its_end
 from dimse.services.storage import store
 from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
 from dimse.ul.negotiation import SupportedContext
@@ -163,7 +162,7 @@ class RetrieveSCP:
             except DimseError as error:
                 yield SendResult(source, error=error)
                 continue
-            outcome, cancelled = await _to_its_end(
+            outcome, cancelled = await to_its_end(
                 store(
                     operation.association,
                     instance,
@@ -186,7 +185,7 @@ class RetrieveSCP:
     def _move(
         self, operation: Operation, found: list[Sendable], place: str | IStreamClientEndpoint
     ) -> AsyncGenerator[SendResult, None]:
-        """Send on associations of our own."""
+        """Send on associations of our own; cancelled, as `_get`."""
         request: Any = operation.request
         return send(
             place,
@@ -199,17 +198,6 @@ class RetrieveSCP:
             move_originator=(operation.peer.ae_title, request.message_id),
             reactor=self._reactor or operation.association.clock,
         )
-
-
-async def _to_its_end(deferred: "Deferred[Status]") -> tuple[Status | Failure, bool]:
-    """What `deferred` fires or fails with, and whether who waited was cancelled meanwhile."""
-    waiters: list[Deferred[list[Status | Failure]]] = [Deferred()]
-    deferred.addBoth(lambda outcome: waiters[-1].callback([outcome]))
-    try:
-        return (await waiters[0])[0], False
-    except CancelledError:
-        waiters.append(Deferred())
-        return (await waiters[1])[0], True
 
 
 async def _count(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from dimse.association import Association
 from dimse.errors import AssociationError, DimseError, NotAnInstanceError, ReleasedError
@@ -93,8 +95,9 @@ async def send(
     use `contextlib.aclosing`, so that it happens there and then.
 
     `peer`, the AE titles, `limits` and `reactor` are as in `associate`; `progress(count)` is
-    called with each number of bytes read; `move_originator` is as in `store`. Raises
-    `MisuseError` for arguments that are wrong.
+    called with each number of bytes read; `move_originator` is as in `store`, and with it the
+    instance on its way when the iteration is cancelled has its result first. Raises `MisuseError`
+    for arguments that are wrong.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
@@ -112,13 +115,13 @@ async def send(
     patience = _PATIENCE
     while planned:
         batch = _next_batch(planned)
-        begun = brought = False
+        begun = brought = cancelled = False
         ended: AssociationError = ReleasedError("the peer released the association")
         try:
             async with connect(contexts=_contexts(batch)) as association:
-                while batch and association.ended is None:
+                while batch and association.ended is None and not cancelled:
                     source, instance = batch.popleft()
-                    result = await _send_one(
+                    result, cancelled = await _send_one(
                         association, source, instance, priority, progress, move_originator
                     )
                     begun = True
@@ -126,6 +129,8 @@ async def send(
                     yield result
         except AssociationError as error:
             ended = error
+        if cancelled:
+            raise CancelledError
         planned.extendleft(reversed(batch))
         patience = _PATIENCE if brought or not batch else patience - 1
         if batch and not (begun and patience):
@@ -144,19 +149,37 @@ async def _send_one(
     priority: int,
     progress: Callable[[int], None] | None,
     move_originator: tuple[str, int] | None,
-) -> SendResult:
+) -> tuple[SendResult, bool]:
+    """What became of it, and whether who waited was cancelled meanwhile."""
     uid = instance.sop_instance_uid
+    cancelled = False
     try:
-        status = await store(
+        stored = store(
             association,
             instance,
             priority=priority,
             progress=progress,
             move_originator=move_originator,
         )
+        if move_originator is None:
+            return SendResult(source, status=await stored, sop_instance_uid=uid), False
+        outcome, cancelled = await to_its_end(stored)
+        if isinstance(outcome, Failure):
+            outcome.raiseException()
     except DimseError as error:
-        return SendResult(source, error=error, sop_instance_uid=uid)
-    return SendResult(source, status=status, sop_instance_uid=uid)
+        return SendResult(source, error=error, sop_instance_uid=uid), cancelled
+    return SendResult(source, status=outcome, sop_instance_uid=uid), cancelled
+
+
+async def to_its_end(deferred: "Deferred[Status]") -> tuple[Status | Failure, bool]:
+    """What `deferred` fires or fails with, and whether who waited was cancelled meanwhile."""
+    waiters: list[Deferred[list[Status | Failure]]] = [Deferred()]
+    deferred.addBoth(lambda outcome: waiters[-1].callback([outcome]))
+    try:
+        return (await waiters[0])[0], False
+    except CancelledError:
+        waiters.append(Deferred())
+        return (await waiters[1])[0], True
 
 
 async def _plan_all(

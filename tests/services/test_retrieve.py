@@ -28,6 +28,7 @@ from dimse.message.messages import CCancelRQ, CGetRQ, CGetRSP, CStoreRQ
 from dimse.services.dataset import encode
 from dimse.testing import Network
 from dimse.ul.items import RoleSelection
+from dimse.ul.pdu import ReleaseRQ
 from tests.wire import EXPLICIT
 
 KEYS = Dataset()
@@ -332,9 +333,25 @@ class TestMove:
         store.waits.callback(0)
         done = network.result(result)
         assert done.status == 0xFE00
-        assert (done.remaining or 0) + (done.completed or 0) + (done.failed or 0) == 5
+        assert (done.remaining, done.completed, done.failed) == (4, 1, 0)  # that under way counts
         assert len(store.received) == 1
         assert ours.ended is None
+
+    def test_cancelled_releases_the_destination(self, network: Network):
+        place = network.endpoint()
+        ours, _ = joined(network, [instance(1), instance(2)], DEST=place)
+        destination = network.scripted_acceptor(place)
+        answers = move(ours, KEYS, "DEST")
+        result = answers.result()
+        network.run()
+        destination.accept()
+        answers.cancel()
+        network.run()
+        destination.respond()
+        assert isinstance(destination.pdus[-1], ReleaseRQ)
+        destination.release_response()
+        done = network.result(result)
+        assert (done.status, done.remaining, done.completed) == (0xFE00, 1, 1)
 
     def test_here(self, network: Network):
         store, endpoint = Store(), network.endpoint()
