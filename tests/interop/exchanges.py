@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 ARCHIVE = "ARCHIVE"
-"""The AE title of every archive."""
+"""The AE title of every archive, and the name of its folder of worklist items, as wlmscpfs has it.
+"""
+
+PATIENT = "M1"
+"""Whose studies they are."""
 
 STUDIES = {"1.2.826.0.1.3680043.10.1.1": 3, "1.2.826.0.1.3680043.10.1.2": 200}
 """Studies in every archive, and how many instances they have."""
@@ -19,10 +23,15 @@ STUDIES = {"1.2.826.0.1.3680043.10.1.1": 3, "1.2.826.0.1.3680043.10.1.2": 200}
 STUDY, LONG_STUDY = STUDIES
 """One to retrieve whole, and one whose retrieval there is time to cancel."""
 
+WORKLIST_ITEMS = ["A0 OT S0", "A1 OT S1"]
+"""What is asked for of the worklist in every archive, by the names of the matches."""
+
 GRAYSCALE_PRINT = "1.2.840.10008.5.1.1.9"  # a Meta SOP Class (PS3.4 H.3.3.1)
 FILM_SESSION = "1.2.840.10008.5.1.1.1"
 PRINTER = "1.2.840.10008.5.1.1.16"
 WELL_KNOWN_PRINTER = "1.2.840.10008.5.1.1.17"
+
+WORKLIST = "1.2.840.10008.5.1.4.31"  # Modality Worklist Information Model - FIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +110,12 @@ EXCHANGES = {
 
 
 def dataset(values: Mapping[str, Any] | None) -> Dataset | None:
-    """The values by their keywords, as a Dataset."""
+    """The values by their keywords, as a Dataset; a list of such mappings is a sequence."""
     if values is None:
         return None
     made = Dataset()
     for keyword, value in values.items():
-        setattr(made, keyword, value)
+        setattr(made, keyword, list(map(dataset, value)) if isinstance(value, list) else value)
     return made
 
 
@@ -115,19 +124,61 @@ def values(dataset: Dataset | None) -> dict[str, Any] | None:
     return {each.keyword: each.value for each in dataset} if dataset else None
 
 
-def keys(study: str) -> dict[str, str]:
-    """The Identifier that finds the instances of a study."""
+def identifier(service: str) -> dict[str, Any]:
+    """What a service finds or retrieves: a study by its instances or whole, or worklist items."""
+    verb, _, kind = service.partition(" ")
+    if kind == "worklist":
+        return {
+            "AccessionNumber": "",
+            "ScheduledProcedureStepSequence": [{"Modality": "OT", "ScheduledProcedureStepID": ""}],
+        }
+    study = LONG_STUDY if kind == "cancelled" else STUDY
+    patient = {"PatientID": PATIENT} if kind == "patient" else {}
+    if verb != "C-FIND":
+        return {"QueryRetrieveLevel": "STUDY", **patient, "StudyInstanceUID": study}
     return {
         "QueryRetrieveLevel": "IMAGE",
+        **patient,
         "StudyInstanceUID": study,
         "SeriesInstanceUID": f"{study}.1",
         "SOPInstanceUID": "",
     }
 
 
-def whole(study: str) -> dict[str, str]:
-    """The Identifier that retrieves a study."""
-    return {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": study}
+def found(folder: Path, asked: Dataset) -> list[Path]:
+    """What an archive has of it, in the folder of the study or that of the worklist."""
+    paths = Path(folder, asked.get("StudyInstanceUID", ARCHIVE)).glob("[0-9]*")
+    return [path for path in sorted(paths) if _matches(dcmread(path), asked)]
+
+
+def _matches(stored: Dataset, asked: Dataset) -> bool:
+    """By Single Value, Universal and Sequence Matching (PS3.4 C.2.2.2)."""
+    for key in asked:
+        if key.keyword == "QueryRetrieveLevel" or key.is_empty:
+            continue
+        value = stored[key.tag].value
+        if key.VR == "SQ":
+            if not any(_matches(item, key.value[0]) for item in value):
+                return False
+        elif value != key.value:
+            return False
+    return True
+
+
+def answer(path: Path, asked: Dataset) -> Dataset:
+    """A match: of what is stored what is asked for."""
+    stored, match = dcmread(path), Dataset()
+    for key in asked:
+        match[key.tag] = stored.get(key.tag, key)
+    return match
+
+
+def name(match: Dataset) -> str:
+    """What tells a match from the others."""
+    if "SOPInstanceUID" in match:
+        return str(match.SOPInstanceUID)
+    (step,) = match.ScheduledProcedureStepSequence
+    return f"{match.AccessionNumber} {step.Modality} {step.ScheduledProcedureStepID}"
 
 
 def make_study(folder: Path, study: str) -> None:
@@ -139,7 +190,7 @@ def make_study(folder: Path, study: str) -> None:
         made.SOPInstanceUID = f"{study}.1.{number + 1}"
         made.StudyDate, made.StudyTime = "20240229", "120000"
         made.Modality = "OT"
-        made.PatientName, made.PatientID = "Matrix", "M1"
+        made.PatientName, made.PatientID = "Matrix", PATIENT
         made.StudyInstanceUID, made.SeriesInstanceUID = study, f"{study}.1"
         made.StudyID, made.SeriesNumber, made.InstanceNumber = "1", 1, number + 1
         made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
@@ -148,6 +199,33 @@ def make_study(folder: Path, study: str) -> None:
         made.HighBit, made.PixelRepresentation = 15, 0
         made.PixelData = bytes([number, 255 - number]) * 64 * 64
         made["PixelData"].VR = "OW"
-        made.file_meta = FileMetaDataset()
-        made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        made.save_as(folder / study / f"{number}.dcm", enforce_file_format=True)
+        _save(made, folder / study / f"{number}.dcm")
+
+
+def make_worklist(folder: Path) -> None:
+    """Fill a folder in `folder` with items, the last one of another modality."""
+    (folder / ARCHIVE).mkdir()
+    (folder / ARCHIVE / "lockfile").touch()
+    for number, modality in enumerate(("OT", "OT", "MR")):
+        made, step = Dataset(), Dataset()
+        made.AccessionNumber, made.RequestedProcedureID = f"A{number}", f"R{number}"
+        made.RequestedProcedureDescription = "odd"
+        made.PatientName, made.PatientID = "Matrix", PATIENT
+        made.PatientBirthDate, made.PatientSex = "19700101", "O"
+        made.StudyInstanceUID = f"1.2.826.0.1.3680043.10.1.3.{number}"
+        step.Modality, step.ScheduledProcedureStepID = modality, f"S{number}"
+        step.ScheduledStationAETitle, step.ScheduledPerformingPhysicianName = "STATION", "Nobody"
+        step.ScheduledProcedureStepStartDate = "20240229"
+        step.ScheduledProcedureStepStartTime = "120000"
+        step.ScheduledProcedureStepDescription = "odd"
+        made.ScheduledProcedureStepSequence = [step]
+        _save(made, folder / ARCHIVE / f"{number}.wl")
+
+
+def _save(made: Dataset, path: Path) -> None:
+    """A worklist item is no SOP instance, but files want UIDs."""
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = made.get("SOPClassUID", WORKLIST)
+    made.file_meta.MediaStorageSOPInstanceUID = made.get("SOPInstanceUID", made.StudyInstanceUID)
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.save_as(path, enforce_file_format=True)

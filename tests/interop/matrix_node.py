@@ -9,32 +9,55 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from dimse import SCP, NormalizedSCP, Operation, QuerySCP, RetrieveSCP, VerificationSCP, listen
-from tests.interop.exchanges import ARCHIVE, EXCHANGES, GRAYSCALE_PRINT, dataset, request, values
+from dimse import (
+    MODALITY_WORKLIST,
+    PATIENT_ROOT,
+    SCP,
+    STUDY_ROOT,
+    NormalizedSCP,
+    Operation,
+    QuerySCP,
+    RetrieveSCP,
+    VerificationSCP,
+    listen,
+)
+from tests.interop.exchanges import (
+    ARCHIVE,
+    EXCHANGES,
+    GRAYSCALE_PRINT,
+    LONG_STUDY,
+    answer,
+    dataset,
+    found,
+    request,
+    values,
+)
 
 
 async def main(reactor: Any, port: str, folder: str) -> None:
     """Listen for good. The AE title of a destination is its port."""
 
     def retrieve(identifier: Dataset, _: Operation) -> list[Path]:
-        return sorted(Path(folder, identifier.StudyInstanceUID).iterdir())
+        return found(Path(folder), identifier)
 
     async def find(identifier: Dataset, operation: Operation) -> AsyncIterator[Dataset]:
         for path in retrieve(identifier, operation):
-            stored = dcmread(path, stop_before_pixels=True)
-            match = Dataset()
-            for key in identifier:
-                match[key.tag] = stored.get(key.tag, key)
-            yield match
+            yield answer(path, identifier)
+            if identifier.get("StudyInstanceUID") == LONG_STUDY:
+                await Deferred()  # until C-CANCEL closes the generator
 
     scps: list[SCP] = [
         VerificationSCP(),
-        QuerySCP(find),
-        RetrieveSCP(retrieve, destinations=lambda title: f"127.0.0.1:{title}"),
+        QuerySCP(find, [PATIENT_ROOT, STUDY_ROOT, MODALITY_WORKLIST]),
+        RetrieveSCP(
+            retrieve,
+            [PATIENT_ROOT, STUDY_ROOT],
+            destinations=lambda title: f"127.0.0.1:{title}",
+        ),
         NormalizedSCP(
             [GRAYSCALE_PRINT],
             n_get=perform,

@@ -1,13 +1,14 @@
-"""pynetdicom as a peer, in what its applications do not do: an archive, and DIMSE-N.
+"""pynetdicom as a peer, in what its applications do not do: all services in one archive, DIMSE-N,
+and to cancel.
 
 python -m tests.interop.matrix_pynetdicom serve PORT FOLDER
-python -m tests.interop.matrix_pynetdicom SERVICE PORT
+python -m tests.interop.matrix_pynetdicom SERVICE PORT [FOLDER | DESTINATION]
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import SecondaryCaptureImageStorage
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # it makes these names as it loads
+    ModalityWorklistInformationFind,
+    PatientRootQueryRetrieveInformationModelFind,
+    PatientRootQueryRetrieveInformationModelGet,
+    PatientRootQueryRetrieveInformationModelMove,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
@@ -26,37 +31,47 @@ from tests.interop.exchanges import (
     EXCHANGES,
     GRAYSCALE_PRINT,
     LONG_STUDY,
+    answer,
     dataset,
+    found,
+    identifier,
     request,
     values,
 )
 
+SERVED = (
+    Verification,
+    ModalityWorklistInformationFind,
+    PatientRootQueryRetrieveInformationModelFind,
+    PatientRootQueryRetrieveInformationModelGet,
+    PatientRootQueryRetrieveInformationModelMove,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
 PENDING, CANCEL = 0xFF00, 0xFE00
 CANCEL_SECONDS = 30.0
+MESSAGE_ID = 7
 
 
 def serve(port: str, folder: str) -> None:
     """Answer for good. The AE title of a destination is its port."""
     ae = AE(ae_title=ARCHIVE)
     ae.require_called_aet = True
-    ae.add_supported_context(Verification)
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+    for sop_class in SERVED:
+        ae.add_supported_context(sop_class)
     for sop_class in (SecondaryCaptureImageStorage, GRAYSCALE_PRINT):
         ae.add_supported_context(sop_class, scu_role=True, scp_role=True)
     ae.add_requested_context(SecondaryCaptureImageStorage)
 
-    def stored(event: Any) -> list[Dataset]:
-        paths = Path(folder, event.identifier.StudyInstanceUID).iterdir()
-        return [dcmread(path) for path in sorted(paths)]
-
     def find(event: Any) -> Iterator[Any]:
-        yield from pending(event, [identifier(event, each) for each in stored(event)])
+        asked = event.identifier
+        yield from pending(event, [answer(path, asked) for path in found(Path(folder), asked)])
 
     def get(event: Any) -> Iterator[Any]:
-        yield len(stored(event))
-        yield from pending(event, stored(event))
+        paths = found(Path(folder), event.identifier)
+        yield len(paths)
+        yield from pending(event, map(dcmread, paths))
 
     def move(event: Any) -> Iterator[Any]:
         yield "127.0.0.1", int(event.move_destination)
@@ -67,25 +82,17 @@ def serve(port: str, folder: str) -> None:
     ae.start_server(("127.0.0.1", int(port)), evt_handlers=handlers)
 
 
-def identifier(event: Any, stored: Dataset) -> Dataset:
-    """A match: of an instance what is asked for."""
-    match = Dataset()
-    for key in event.identifier:
-        match[key.tag] = stored.get(key.tag, key)
-    return match
-
-
-def pending(event: Any, answers: list[Dataset]) -> Iterator[Any]:
+def pending(event: Any, answers: Iterable[Dataset]) -> Iterator[Any]:
     """All answers; behind the first one of the long study, the C-CANCEL is waited for."""
-    for number, answer in enumerate(answers):
-        if number == 1 and event.identifier.StudyInstanceUID == LONG_STUDY:
+    for number, each in enumerate(answers):
+        if number == 1 and event.identifier.get("StudyInstanceUID") == LONG_STUDY:
             deadline = time.monotonic() + CANCEL_SECONDS
             while time.monotonic() < deadline:
                 if event.is_cancelled:
                     yield CANCEL, None
                     return
                 time.sleep(0.01)
-        yield PENDING, answer
+        yield PENDING, each
 
 
 def perform(event: Any) -> Any:
@@ -145,5 +152,47 @@ def invoke(service: str, port: str) -> None:
     sys.stdout.write(json.dumps(said) + "\n")
 
 
+def cancel(service: str, port: str, place: str) -> None:
+    """Cancel after the first answer; print the final one, and whether the association is there."""
+    ae = AE()
+    for sop_class in (*SERVED, SecondaryCaptureImageStorage):
+        ae.add_requested_context(sop_class)
+    role: Any = build_role(SecondaryCaptureImageStorage, scp_role=True)
+
+    def store(event: Any) -> int:
+        Path(place, event.request.AffectedSOPInstanceUID).write_bytes(event.encoded_dataset())
+        return 0x0000
+
+    handlers: list[Any] = [(evt.EVT_C_STORE, store)]
+    address = "127.0.0.1", int(port)
+    to: Any = ae.associate(*address, ae_title=ARCHIVE, ext_neg=[role], evt_handlers=handlers)
+    assert to.is_established
+    asked = dataset(identifier(service))
+    match service:
+        case "C-FIND cancelled":
+            model = StudyRootQueryRetrieveInformationModelFind
+            answers = to.send_c_find(asked, model, MESSAGE_ID)
+        case "C-GET cancelled":
+            model = StudyRootQueryRetrieveInformationModelGet
+            answers = to.send_c_get(asked, model, MESSAGE_ID)
+        case _:
+            model = StudyRootQueryRetrieveInformationModelMove
+            answers = to.send_c_move(asked, place, model, MESSAGE_ID)
+    next(answers)
+    to.send_c_cancel(MESSAGE_ID, query_model=model)
+    *_, (final, _) = answers
+    said = {"status": final.Status, "echo": to.send_c_echo().Status}
+    if "NumberOfCompletedSuboperations" in final:
+        said["completed"] = final.NumberOfCompletedSuboperations
+    to.release()
+    sys.stdout.write(json.dumps(said) + "\n")
+
+
 if __name__ == "__main__":
-    serve(*sys.argv[2:]) if sys.argv[1] == "serve" else invoke(*sys.argv[1:])
+    service, *arguments = sys.argv[1:]
+    if service == "serve":
+        serve(*arguments)
+    elif service in EXCHANGES:
+        invoke(service, *arguments)
+    else:
+        cancel(service, *arguments)

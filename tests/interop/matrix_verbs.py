@@ -1,9 +1,9 @@
 """A process that invokes one service and prints what came of it, as a line of JSON.
 
-python -m tests.interop.matrix_verbs SERVICE PORT STUDY [FOLDER | DESTINATION | FILE...]
+python -m tests.interop.matrix_verbs SERVICE PORT [FOLDER | DESTINATION | FILE...]
 
-C-STORE sends the files, C-GET receives into the folder. `cancel C-FIND` and `cancel C-GET` cancel
-after the first answer, and then ask with C-ECHO whether the association is still there.
+C-STORE sends the files, C-GET receives into the folder. What is `cancelled` is so after the first
+answer, and then C-ECHO asks whether the association is still there.
 """
 
 import json
@@ -16,6 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from dimse import (
+    MODALITY_WORKLIST,
+    PATIENT_ROOT,
     STUDY_ROOT,
     Answers,
     Association,
@@ -40,14 +42,17 @@ from tests.interop.exchanges import (
     EXCHANGES,
     GRAYSCALE_PRINT,
     dataset,
-    keys,
+    identifier,
+    name,
     values,
-    whole,
 )
 
 VERIFICATION = "1.2.840.10008.1.1"
 CANCEL = 0xFE00  # PS3.7 C.3
-ATTEMPTS = 20
+ATTEMPTS = 50
+
+MODELS = {"patient": PATIENT_ROOT, "worklist": MODALITY_WORKLIST}
+"""The information model of each kind of a service, Study Root of any other."""
 
 NORMALIZED: dict[str, Callable[[Association], Deferred[Reply]]] = {
     "N-CREATE": lambda to: n_create(to, *_of("N-CREATE", "sop_class", "sent", "sop_instance")),
@@ -69,41 +74,51 @@ def _of(service: str, *names: str) -> list[Any]:
     return [dataset(exchange.sent) if name == "sent" else getattr(exchange, name) for name in names]
 
 
-async def composite(to: Association, service: str, study: str, others: list[str]) -> Any:
+async def composite(to: Association, service: str, others: list[str]) -> Any:
     """Invoke a service of DIMSE-C; what it returns is printed."""
-    identifier: Any = dataset(keys(study) if service.endswith("C-FIND") else whole(study))
-    match service:
-        case "C-ECHO":
-            return {"status": int(await echo(to))}
-        case "C-STORE":
-            return {"status": [int(await store(to, path)) for path in others]}
+    verb, _, kind = service.partition(" ")
+    if verb == "C-ECHO":
+        return {"status": int(await echo(to))}
+    if verb == "C-STORE":
+        return {"status": [int(await store(to, path)) for path in others]}
+    ask = query(to, service, others)
+    if kind == "cancelled":
+        return await cancelled(to, ask, ATTEMPTS if verb == "C-FIND" else 1)
+    result = await ask()
+    if verb == "C-FIND":
+        return {"found": list(map(name, result))}
+    return {"status": int(result.status), "completed": result.completed}
+
+
+def query(to: Association, service: str, others: list[str]) -> Callable[[], Answers[Any, Any]]:
+    """What invokes a C-FIND, C-GET or C-MOVE."""
+    verb, _, kind = service.partition(" ")
+    asked: Any = dataset(identifier(service))
+    model = MODELS.get(kind, STUDY_ROOT)
+    match verb:
         case "C-FIND":
-            return {"found": [match.SOPInstanceUID for match in await find(to, identifier)]}
+            return lambda: find(to, asked, model)
         case "C-GET":
-            result = await get(to, identifier, FileStore(others[0]))
-            return {"status": int(result.status), "completed": result.completed}
-        case "C-MOVE":
-            result = await move(to, identifier, others[0])
-            return {"status": int(result.status), "completed": result.completed}
-        case "cancel C-FIND":
-            return await cancelled(to, lambda: find(to, identifier))
-        case _:
             files = FileStore(others[0])
-            return await cancelled(to, lambda: get(to, identifier, files))
+            return lambda: get(to, asked, files, model)
+        case _:
+            return lambda: move(to, asked, others[0], model)
 
 
-async def cancelled(to: Association, ask: Callable[[], Answers[Any, Any]]) -> dict[str, Any]:
+async def cancelled(
+    to: Association, ask: Callable[[], Answers[Any, Any]], attempts: int
+) -> dict[str, Any]:
     """Cancel after the first answer; once more if the peer had sent the last before it heard."""
-    status = None
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         answers = ask()
         async for _ in answers:
             answers.cancel()
-        assert answers.status is not None
-        status = int(answers.status)
-        if status == CANCEL:
+        if answers.status == CANCEL:
             break
-    return {"status": status, "echo": int(await echo(to))}
+    assert answers.status is not None
+    final = await answers
+    said = {"status": int(answers.status), "echo": int(await echo(to))}
+    return said if final == [] else {**said, "completed": final.completed}
 
 
 async def normalized(to: Association, service: str) -> dict[str, Any]:
@@ -112,18 +127,15 @@ async def normalized(to: Association, service: str) -> dict[str, Any]:
     return {"status": int(reply.status), "answered": values(reply.dataset)}
 
 
-async def main(reactor: Any, service: str, port: str, study: str, *others: str) -> None:
+async def main(reactor: Any, service: str, port: str, *others: str) -> None:
     """Associate, invoke, print, release."""
     roles = {GRAYSCALE_PRINT: (False, True)} if service == "N-EVENT-REPORT" else {}
-    contexts: list[Any] = [
-        VERIFICATION,
-        STUDY_ROOT.find,
-        STUDY_ROOT.move,
-        GRAYSCALE_PRINT,
-        SecondaryCaptureImageStorage,
-    ]
-    if service.endswith("C-GET"):
-        contexts = [VERIFICATION, *get_contexts(sop_classes=[SecondaryCaptureImageStorage])]
+    verb, _, kind = service.partition(" ")
+    model = MODELS.get(kind, STUDY_ROOT)
+    contexts: list[Any] = [VERIFICATION, GRAYSCALE_PRINT, SecondaryCaptureImageStorage]
+    contexts += [uid for uid in (model.find, model.move) if uid]
+    if verb == "C-GET":
+        contexts = [VERIFICATION, *get_contexts(model, [SecondaryCaptureImageStorage])]
     asked: Awaitable[Any]
     async with associate(
         f"127.0.0.1:{port}", contexts, called_ae_title=ARCHIVE, roles=roles, reactor=reactor
@@ -131,7 +143,7 @@ async def main(reactor: Any, service: str, port: str, study: str, *others: str) 
         if service in NORMALIZED:
             asked = normalized(to, service)
         else:
-            asked = composite(to, service, study, list(others))
+            asked = composite(to, service, list(others))
         sys.stdout.write(json.dumps(await asked) + "\n")
 
 

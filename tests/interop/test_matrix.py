@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,9 +20,11 @@ from tests.interop.exchanges import (
     LONG_STUDY,
     STUDIES,
     STUDY,
-    keys,
+    WORKLIST_ITEMS,
+    identifier,
     make_study,
-    whole,
+    make_worklist,
+    name,
 )
 from tests.peers import Argument, Server, free_port, run, running, tool
 
@@ -33,46 +35,62 @@ CANCEL = 0xFE00  # PS3.7 C.3
 NODELAY = {"TCP_NODELAY": "1"}  # DCMTK's own variable
 
 ALL = ("dimse", "dcmtk", "pynetdicom")
+OURS_AND_PYNETDICOM = ("dimse", "pynetdicom")
 MATRIX = {
-    "C-ECHO": ALL,
-    "C-STORE": ALL,
-    "C-FIND": ALL,
-    "C-GET": ALL,
-    "C-MOVE": ALL,
-    **dict.fromkeys(EXCHANGES, ("dimse", "pynetdicom")),  # DCMTK has no tool for them
+    "C-ECHO": (ALL, ALL),
+    "C-STORE": (ALL, ALL),
+    "C-FIND": (ALL, (*ALL, "qrscp")),
+    "C-FIND patient": (ALL, (*ALL, "qrscp")),
+    "C-FIND worklist": (ALL, ALL),
+    "C-FIND cancelled": (ALL, (*ALL, "qrscp")),
+    "C-GET": (ALL, (*ALL, "qrscp")),
+    "C-GET patient": (ALL, (*ALL, "qrscp")),
+    "C-GET cancelled": (OURS_AND_PYNETDICOM, (*ALL, "qrscp")),  # getscu does not cancel
+    "C-MOVE": (ALL, (*ALL, "qrscp")),
+    "C-MOVE patient": (ALL, (*ALL, "qrscp")),
+    "C-MOVE cancelled": (ALL, (*ALL, "qrscp")),
+    **dict.fromkeys(EXCHANGES, (OURS_AND_PYNETDICOM,) * 2),  # DCMTK has no tool for them
 }
-"""The peers that have a service, in both of its roles."""
+"""The SCUs and the SCPs of each service.
+
+`patient` is with the Patient Root model, `worklist` with that of the Modality Worklist, others with
+Study Root. `pynetdicom` is its library, with its applications as SCUs, and `qrscp` its application.
+"""
 
 CELLS = dict.fromkeys(
     (service, scu, scp)
-    for service, peers in MATRIX.items()
-    for peer in peers
-    for scu, scp in (("dimse", peer), (peer, "dimse"))
+    for service, (scus, scps) in MATRIX.items()
+    for scu, scp in (*(("dimse", scp) for scp in scps), *((scu, "dimse") for scu in scus))
 )
 """(service, SCU, SCP): we are one of the two, or both."""
 
 RECEIVERS = {"dimse": "node", "dcmtk": "storescp_bits", "pynetdicom": "pynetdicom_storescp"}
 """The fixtures of the Storage SCPs."""
 
-DESTINATIONS = {"dimse": "storescp_bits", "dcmtk": "node", "pynetdicom": "node"}
-"""Where each SCP is asked to move a study to."""
+DESTINATIONS = {"dimse": "storescp_bits"}
+"""Where each SCP is asked to move a study to, if not to `node`."""
+
+MODELS = {"patient": "-P", "worklist": "-W"}
+"""The options of the tools, if not `-S`."""
 
 FINAL = {
     ("C-ECHO", "dcmtk"): "Received Echo Response (Success)",
     ("C-FIND", "dcmtk"): "Received Final Find Response (Success)",
     ("C-GET", "dcmtk"): "Received C-GET Response (Success)",
     ("C-MOVE", "dcmtk"): "Received Final Move Response (Success)",
+    ("C-FIND cancelled", "dcmtk"): "Received Final Find Response (Cancel: ",
+    ("C-MOVE cancelled", "dcmtk"): "Received Final Move Response (Cancel: ",
     ("C-ECHO", "pynetdicom"): "Received Echo Response (Status: 0x0000 - Success)",
     ("C-FIND", "pynetdicom"): "Find SCP Result: 0x0000 (Success)",
     ("C-GET", "pynetdicom"): "Get SCP Result: 0x0000 (Success)",
     ("C-MOVE", "pynetdicom"): "Move SCP Result: 0x0000 (Success)",
 }
-"""What the tools say of a success."""
+"""What the tools say in the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An SCP of all services but C-STORE, which has the studies."""
+    """An SCP of other services than C-STORE, which has the studies."""
 
     server: Server
 
@@ -88,10 +106,11 @@ class Archive:
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the instances of all studies."""
+    """A folder with a folder of the instances of each study, and one of the worklist."""
     folder = tmp_path_factory.mktemp("studies")
     for study in STUDIES:
         make_study(folder, study)
+    make_worklist(folder)
     return folder
 
 
@@ -138,7 +157,46 @@ AETable END
     )
     with running([tool("dcmqrscp"), "-c", configuration], port, env=NODELAY) as server:
         fill = [tool("storescu"), "+sd", "+r", "-aec", ARCHIVE, "127.0.0.1", str(port)]
-        succeeding([*fill, studies], cwd=folder)
+        succeeding([*fill, *(studies / study for study in STUDIES)], cwd=folder)
+        yield Archive(server)
+
+
+@pytest.fixture(scope="module")
+def wlmscpfs(studies: Path) -> Iterator[Archive]:
+    """DCMTK's wlmscpfs, with the worklist."""
+    port = free_port()
+    with running([tool("wlmscpfs"), "-dfp", studies, str(port)], port, env=NODELAY) as server:
+        yield Archive(server)
+
+
+@pytest.fixture(scope="module")
+def qrscp(
+    studies: Path, node: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Archive]:
+    """pynetdicom's qrscp, filled by us; it knows `node` by its port."""
+    folder, port = tmp_path_factory.mktemp("qrscp"), free_port()
+    configuration = folder / "qrscp.ini"
+    configuration.write_text(
+        f"""[DEFAULT]
+ae_title: {ARCHIVE}
+port: {port}
+max_pdu: 16382
+acse_timeout: 30
+dimse_timeout: 30
+network_timeout: 30
+bind_address: 127.0.0.1
+instance_location: {folder / "instances"}
+database_location: {folder / "instances.sqlite"}
+log_identifier: False
+[{node.port}]
+address: 127.0.0.1
+port: {node.port}
+"""
+    )
+    program: list[Argument] = [sys.executable, "-m", "pynetdicom", "qrscp", "-c", configuration]
+    with running(program, port) as server:
+        said = last_line(ours("C-STORE", str(port), *studies.glob("*/*.dcm")))
+        assert said == {"status": [0] * sum(STUDIES.values())}
         yield Archive(server)
 
 
@@ -148,44 +206,48 @@ AETable END
 def test_cell(
     service: str, scu: str, scp: str, studies: Path, tmp_path: Path, request: pytest.FixtureRequest
 ):
-    """What is sent arrives: instances whole, matches by UID, DIMSE-N by all it says."""
-    if service == "C-STORE":
+    """What is sent arrives: instances whole, matches by UID, DIMSE-N by all it says. What is
+    cancelled ends in the middle, and its association goes on."""
+    verb, _, kind = service.partition(" ")
+    if verb == "C-STORE":
         receiver: Receiver = request.getfixturevalue(RECEIVERS[scp])
         called_by(scu, service, str(receiver.port), tmp_path, paths=instances(studies))
         check(take(receiver.folder), studies)
         return
-    archive: Archive = request.getfixturevalue(scp)
-    moved_to = DESTINATIONS[scp] if service == "C-MOVE" else "node"
-    destination: Receiver = request.getfixturevalue(moved_to)
-    title = str(destination.port)
-    said = called_by(scu, service, archive.port, tmp_path, destination=title)
-    assert FINAL.get((service, scu), "") in said
-    if scu == "dimse" and service in ("C-GET", "C-MOVE"):
-        assert last_line(said) == {"status": 0, "completed": STUDIES[STUDY]}
-    match service:
-        case "C-ECHO":
-            assert scu != "dimse" or last_line(said) == {"status": 0}
-        case "C-FIND":
-            assert found(scu, said, tmp_path) == sorted(stored(studies))
-        case "C-GET":
-            check(take(tmp_path / "objects" if scu == "dimse" else tmp_path), studies)
-        case "C-MOVE":
-            check(take(destination.folder), studies)
-        case _:
-            exchange = EXCHANGES[service]
-            assert last_line(said) == {"status": 0, "answered": exchange.answered}
-            assert archive.requests()[-1] == exchange.request
+    served_by = "wlmscpfs" if (kind, scp) == ("worklist", "dcmtk") else scp
+    archive: Archive = request.getfixturevalue(served_by)
+    place: Receiver = request.getfixturevalue(DESTINATIONS.get(scp, "node"))
+    said = called_by(scu, service, archive.port, tmp_path, destination=str(place.port))
+    arrived = {
+        "C-GET": tmp_path / "objects" if scu == "dimse" else tmp_path,
+        "C-MOVE": place.folder,
+    }.get(verb)
+    assert FINAL.get((service if kind == "cancelled" else verb, scu), "") in said
+    if kind == "cancelled":
+        check_cancelled(scu, said, arrived)
+    elif arrived is not None:
+        if scu == "dimse":
+            assert last_line(said) == {"status": 0, "completed": STUDIES[STUDY]}
+        check(take(arrived), studies)
+    elif verb == "C-FIND":
+        matches = WORKLIST_ITEMS if kind == "worklist" else sorted(stored(studies))
+        assert found(scu, said, tmp_path) == matches
+    elif verb == "C-ECHO":
+        assert scu != "dimse" or last_line(said) == {"status": 0}
+    else:
+        exchange = EXCHANGES[service]
+        assert last_line(said) == {"status": 0, "answered": exchange.answered}
+        assert archive.requests()[-1] == exchange.request
 
 
-@pytest.mark.parametrize("scp", ["dcmtk", "pynetdicom"])
-@pytest.mark.parametrize("service", ["C-FIND", "C-GET"])
-def test_cancel(service: str, scp: str, tmp_path: Path, request: pytest.FixtureRequest):
-    """In the middle of the answers: the final one says so, and the association goes on."""
-    archive: Archive = request.getfixturevalue(scp)
-    said = last_line(ours(f"cancel {service}", archive.port, LONG_STUDY, tmp_path))
-    assert said == {"status": CANCEL, "echo": 0}
-    if service == "C-GET":
-        assert 0 < len(take(tmp_path / "objects")) < STUDIES[LONG_STUDY]
+def check_cancelled(scu: str, said: str, arrived: Path | None) -> None:
+    """It has ended in the middle, and counts what arrived; the association was there afterwards."""
+    expected = {"status": CANCEL, "echo": 0}
+    if arrived is not None:
+        expected["completed"] = len(take(arrived))
+        assert 0 < expected["completed"] < STUDIES[LONG_STUDY]
+    if scu != "dcmtk":  # which does not say
+        assert last_line(said) == expected
 
 
 def called_by(
@@ -198,26 +260,39 @@ def called_by(
     destination: str = "",
 ) -> str:
     """Let an SCU invoke a service, with `folder` for what it gets; what it says."""
+    verb, _, kind = service.partition(" ")
+    place: Argument = destination if verb == "C-MOVE" else folder
     if scu == "dimse":
-        others: dict[str, list[Argument]] = {"C-STORE": [*paths], "C-MOVE": [destination]}
-        return ours(service, port, STUDY, *others.get(service, [folder]))
-    if service in EXCHANGES:
-        return succeeding([*script("matrix_pynetdicom"), service, port], cwd=ROOT)
-    name = f"{service.removeprefix('C-').lower()}scu"
+        return ours(service, port, *([place] if verb != "C-STORE" else paths))
+    if scu == "pynetdicom" and (service in EXCHANGES or kind == "cancelled"):
+        others = [] if service in EXCHANGES else [place]
+        return succeeding([*script("matrix_pynetdicom"), service, port, *others], cwd=ROOT)
+    name = f"{verb.removeprefix('C-').lower()}scu"
     theirs = scu == "pynetdicom"
     program = [sys.executable, "-m", "pynetdicom", name] if theirs else [tool(name)]
-    asked = keys(STUDY) if service == "C-FIND" else whole(STUDY)
-    identifier = [each for key, value in asked.items() for each in ("-k", f"{key}={value}")]
     special: dict[str, list[Argument]] = {
-        "C-FIND": ["-S", *identifier, "-w" if theirs else "-X"],
-        "C-GET": ["-S", *identifier, "-od", folder, *([] if theirs else ["+B"])],
-        "C-MOVE": ["-S", *identifier, "-aem", destination],
+        "C-FIND": ["-w" if theirs else "-X"],
+        "C-GET": ["-od", folder, *([] if theirs else ["+B"])],
+        "C-MOVE": ["-aem", destination],
         "C-STORE": ["-cx"] if theirs else ["-R"],
     }
-    options = ["-v", "-aec", ARCHIVE, *special.get(service, [])]
-    if service == "C-STORE" and theirs:  # it takes one path
+    options = ["-v", "-aec", ARCHIVE, *special.get(verb, [])]
+    if verb in ("C-FIND", "C-GET", "C-MOVE"):
+        options += [MODELS.get(kind, "-S"), *keys(identifier(service))]
+    if kind == "cancelled":
+        options += ["--cancel", "1"]
+    if verb == "C-STORE" and theirs:  # it takes one path
         paths = [paths[0].parent]
     return succeeding([*program, *options, "127.0.0.1", port, *paths], cwd=folder)
+
+
+def keys(asked: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """An Identifier as options of a tool."""
+    for keyword, value in asked.items():
+        if isinstance(value, list):
+            yield from keys(value[0], f"{within}{keyword}[0].")
+        else:
+            yield from ("-k", f"{within}{keyword}={value}")
 
 
 def ours(service: str, *others: Argument) -> str:
@@ -271,7 +346,7 @@ def decoded(one: Stored) -> Dataset:
 
 
 def found(scu: str, said: str, folder: Path) -> list[str]:
-    """The SOP Instance UIDs of the matches; the others' tools write them as files."""
+    """The names of the matches; the others' tools write them as files."""
     if scu == "dimse":
         return sorted(last_line(said)["found"])
-    return sorted(dcmread(path, force=True).SOPInstanceUID for path in folder.iterdir())
+    return sorted(name(dcmread(path, force=True)) for path in folder.iterdir())
