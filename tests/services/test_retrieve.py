@@ -28,7 +28,7 @@ from dimse.message.messages import CCancelRQ, CGetRQ, CGetRSP, CStoreRQ
 from dimse.services.dataset import encode
 from dimse.testing import Network
 from dimse.ul.items import RoleSelection
-from dimse.ul.pdu import ReleaseRQ
+from dimse.ul.pdu import Abort, ReleaseRQ
 from tests.wire import EXPLICIT
 
 KEYS = Dataset()
@@ -352,6 +352,36 @@ class TestMove:
         destination.release_response()
         done = network.result(result)
         assert (done.status, done.remaining, done.completed) == (0xFE00, 1, 1)
+
+    def test_cancelled_and_the_destination_aborts(self, network: Network):
+        """What was under way failed, and nothing goes on a new association."""
+        place = network.endpoint()
+        ours, _ = joined(network, [instance(1), instance(2)], DEST=place)
+        destination = network.scripted_acceptor(place)
+        answers = move(ours, KEYS, "DEST")
+        result = answers.result()
+        network.run()
+        destination.accept()
+        answers.cancel()
+        network.run()
+        destination.abort()
+        done = network.result(result)
+        assert (done.status, done.remaining, done.failed) == (0xFE00, 1, 1)
+        assert done.failed_sop_instance_uids == ("1.2.1",)
+        assert len(network.links) == 2
+
+    def test_cancelled_before_the_destination_answers(self, network: Network):
+        """Nothing is under way, and nothing is waited for."""
+        place = network.endpoint()
+        ours, _ = joined(network, [instance(1)], DEST=place)
+        destination = network.scripted_acceptor(place)
+        answers = move(ours, KEYS, "DEST")
+        result = answers.result()
+        network.run()
+        answers.cancel()
+        done = network.result(result)
+        assert (done.status, done.remaining, done.completed) == (0xFE00, 1, 0)
+        assert isinstance(destination.pdus[-1], Abort)
 
     def test_here(self, network: Network):
         store, endpoint = Store(), network.endpoint()
