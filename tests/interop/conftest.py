@@ -1,12 +1,16 @@
-"""Storage SCPs that the tests send to, each with the folder in which it keeps what it gets."""
+"""Storage SCPs that the tests send to, each with the folder in which it keeps what it gets, and
+archives that they query."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.interop.archives import NODELAY, ROOT, Archive, last_line, ours, script, succeeding
 from tests.interop.corpus import Receiver, instances, read
+from tests.interop.exchanges import ARCHIVE, STUDIES, make_study, make_worklist
 from tests.interop.syntaxes import (
     COMPRESSED,
     LARGE_STORAGE,
@@ -61,6 +65,102 @@ def storescp_implicit(tmp_path_factory: Factory) -> Iterator[Receiver]:
     folder, port = tmp_path_factory.mktemp("storescp"), free_port()
     with running([tool("storescp"), "+xi", "-od", folder, str(port)], port):
         yield Receiver(port, folder)
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a folder of the instances of each study, and one of the worklist."""
+    folder = tmp_path_factory.mktemp("studies")
+    for study in STUDIES:
+        make_study(folder, study)
+    make_worklist(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dimse(studies: Path) -> Iterator[Archive]:
+    """Our own archive."""
+    port = free_port()
+    args: list[Argument] = [*script("matrix_node"), str(port), studies]
+    with running(args, port, cwd=ROOT) as server:
+        yield Archive(server)
+
+
+@pytest.fixture(scope="module")
+def pynetdicom(studies: Path) -> Iterator[Archive]:
+    """One made of pynetdicom's library."""
+    port = free_port()
+    args: list[Argument] = [*script("matrix_pynetdicom"), "serve", str(port), studies]
+    with running(args, port, cwd=ROOT) as server:
+        yield Archive(server)
+
+
+@pytest.fixture(scope="module")
+def dcmtk(
+    studies: Path, node: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Archive]:
+    """DCMTK's dcmqrscp, filled by its storescu; it knows `node` by its port."""
+    folder, port = tmp_path_factory.mktemp("dcmqrscp"), free_port()
+    database = folder / ARCHIVE
+    database.mkdir()
+    configuration = folder / "dcmqrscp.cfg"
+    configuration.write_text(
+        f"""NetworkTCPPort = {port}
+MaxPDUSize = 16384
+MaxAssociations = 16
+HostTable BEGIN
+node = ({node.port}, 127.0.0.1, {node.port})
+HostTable END
+VendorTable BEGIN
+VendorTable END
+AETable BEGIN
+{ARCHIVE} {database} RW (9, 64mb) ANY
+AETable END
+"""
+    )
+    with running([tool("dcmqrscp"), "-c", configuration], port, env=NODELAY) as server:
+        fill = [tool("storescu"), "+sd", "+r", "-aec", ARCHIVE, "127.0.0.1", str(port)]
+        succeeding([*fill, *(studies / study for study in STUDIES)], cwd=folder)
+        yield Archive(server)
+
+
+@pytest.fixture(scope="module")
+def wlmscpfs(studies: Path) -> Iterator[Archive]:
+    """DCMTK's wlmscpfs, with the worklist."""
+    port = free_port()
+    with running([tool("wlmscpfs"), "-dfp", studies, str(port)], port, env=NODELAY) as server:
+        yield Archive(server)
+
+
+@pytest.fixture(scope="module")
+def qrscp(
+    studies: Path, node: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Archive]:
+    """pynetdicom's qrscp, filled by us; it knows `node` by its port."""
+    folder, port = tmp_path_factory.mktemp("qrscp"), free_port()
+    configuration = folder / "qrscp.ini"
+    configuration.write_text(
+        f"""[DEFAULT]
+ae_title: {ARCHIVE}
+port: {port}
+max_pdu: 16382
+acse_timeout: 30
+dimse_timeout: 30
+network_timeout: 30
+bind_address: 127.0.0.1
+instance_location: {folder / "instances"}
+database_location: {folder / "instances.sqlite"}
+log_identifier: False
+[{node.port}]
+address: 127.0.0.1
+port: {node.port}
+"""
+    )
+    program: list[Argument] = [sys.executable, "-m", "pynetdicom", "qrscp", "-c", configuration]
+    with running(program, port) as server:
+        said = last_line(ours("C-STORE", str(port), *studies.glob("*/*.dcm")))
+        assert said == {"status": [0] * sum(STUDIES.values())}
+        yield Archive(server)
 
 
 @contextmanager

@@ -109,6 +109,25 @@ EXCHANGES = {
 }
 
 
+_ARGUMENTS = {
+    "N-CREATE": ("sop_class", "sent", "sop_instance"),
+    "N-SET": ("sop_class", "sop_instance", "sent"),
+    "N-ACTION": ("sop_class", "sop_instance", "type_id", "sent"),
+    "N-DELETE": ("sop_class", "sop_instance"),
+    "N-GET": ("sop_class", "sop_instance", "tags"),
+    "N-EVENT-REPORT": ("sop_class", "sop_instance", "type_id", "sent"),
+}
+
+
+def arguments(service: str) -> list[Any]:
+    """Those of our verb of DIMSE-N, behind the association."""
+    exchange = EXCHANGES[service]
+    known = {"sent": dataset(exchange.sent)}
+    return [
+        known[each] if each in known else getattr(exchange, each) for each in _ARGUMENTS[service]
+    ]
+
+
 def dataset(values: Mapping[str, Any] | None) -> Dataset | None:
     """The values by their keywords, as a Dataset; a list of such mappings is a sequence."""
     if values is None:

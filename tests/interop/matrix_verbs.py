@@ -39,8 +39,8 @@ from dimse import (
 )
 from tests.interop.exchanges import (
     ARCHIVE,
-    EXCHANGES,
     GRAYSCALE_PRINT,
+    arguments,
     dataset,
     identifier,
     name,
@@ -54,24 +54,14 @@ ATTEMPTS = 50
 MODELS = {"patient": PATIENT_ROOT, "worklist": MODALITY_WORKLIST}
 """The information model of each kind of a service, Study Root of any other."""
 
-NORMALIZED: dict[str, Callable[[Association], Deferred[Reply]]] = {
-    "N-CREATE": lambda to: n_create(to, *_of("N-CREATE", "sop_class", "sent", "sop_instance")),
-    "N-SET": lambda to: n_set(to, *_of("N-SET", "sop_class", "sop_instance", "sent")),
-    "N-ACTION": lambda to: n_action(
-        to, *_of("N-ACTION", "sop_class", "sop_instance", "type_id", "sent")
-    ),
-    "N-DELETE": lambda to: n_delete(to, *_of("N-DELETE", "sop_class", "sop_instance")),
-    "N-GET": lambda to: n_get(to, *_of("N-GET", "sop_class", "sop_instance", "tags")),
-    "N-EVENT-REPORT": lambda to: n_event_report(
-        to, *_of("N-EVENT-REPORT", "sop_class", "sop_instance", "type_id", "sent")
-    ),
+NORMALIZED: dict[str, Callable[..., Deferred[Reply]]] = {
+    "N-CREATE": n_create,
+    "N-SET": n_set,
+    "N-ACTION": n_action,
+    "N-DELETE": n_delete,
+    "N-GET": n_get,
+    "N-EVENT-REPORT": n_event_report,
 }
-
-
-def _of(service: str, *names: str) -> list[Any]:
-    """Arguments from the table."""
-    exchange = EXCHANGES[service]
-    return [dataset(exchange.sent) if name == "sent" else getattr(exchange, name) for name in names]
 
 
 async def composite(to: Association, service: str, others: list[str]) -> Any:
@@ -123,7 +113,7 @@ async def cancelled(
 
 async def normalized(to: Association, service: str) -> dict[str, Any]:
     """Invoke a service of DIMSE-N."""
-    reply = await NORMALIZED[service](to)
+    reply = await NORMALIZED[service](to, *arguments(service))
     return {"status": int(reply.status), "answered": values(reply.dataset)}
 
 

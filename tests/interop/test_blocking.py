@@ -1,5 +1,6 @@
 """The blocking requestor, in scripts of their own: it takes the reactor of a process."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from dimse.ul.pdu import Abort, PDUType
-from tests.interop.corpus import Receiver
+from tests.interop.archives import ROOT, Archive
+from tests.interop.corpus import Receiver, take
+from tests.interop.exchanges import EXCHANGES, STUDIES, STUDY
 from tests.peers import Server, free_port, run, running
 
 pytestmark = pytest.mark.peer
@@ -20,6 +23,7 @@ pytestmark = pytest.mark.peer
 SECONDS = 20.0  # for a script to end
 INSTANCE = str(get_testdata_file("CT_small.dcm"))
 OTHER = str(get_testdata_file("MR_small.dcm"))
+MOVED = {f"{STUDY}.1.{number + 1}" for number in range(STUDIES[STUDY])}
 BEGIN = """
     import sys
     import dimse
@@ -73,6 +77,13 @@ QUERY = """
         return identifier
 """
 
+ASK = """
+    from tests.interop.exchanges import EXCHANGES, arguments as of, dataset, identifier, values
+
+    def ask(contexts, **options):
+        return blocking.associate(peer, contexts, called_ae_title="ARCHIVE", **options)
+"""
+
 
 def python(*parts: str) -> list[str]:
     """The command that runs a script."""
@@ -81,7 +92,8 @@ def python(*parts: str) -> list[str]:
 
 def script(port: int, body: str, *arguments: str, begin: str = BEGIN) -> list[str]:
     """The lines that a script prints, on stderr too; it has to end well, and soon."""
-    done = run([*python(begin, body), f"127.0.0.1:{port}", *arguments], timeout=SECONDS)
+    command = [*python(begin, body), f"127.0.0.1:{port}", *arguments]
+    done = run(command, timeout=SECONDS, cwd=ROOT)
     assert done.returncode == 0, done.stdout
     return done.stdout.splitlines()
 
@@ -167,6 +179,52 @@ class TestVerbs:
             print(blocking.send.__doc__ == dimse.send.__doc__)
         """
         assert script(node.port, body) == ["True"] * 3
+
+
+class TestPeer:
+    """What pynetdicom sends and performs."""
+
+    def test_move(self, pynetdicom: Archive, node: Receiver) -> None:
+        body = """
+            with ask([dimse.STUDY_ROOT.move]) as association:
+                print(association.move(dataset(identifier("C-MOVE")), arguments[0]).completed)
+        """
+        lines = script(pynetdicom.server.port, body, str(node.port), begin=BEGIN + ASK)
+        assert lines == ["3"]
+        assert take(node.folder).keys() >= MOVED
+
+    def test_move_here(self, pynetdicom: Archive, tmp_path: Path) -> None:
+        body = """
+            folder, port = arguments
+            with ask([dimse.STUDY_ROOT.move]) as association:
+                done = association.move_here(
+                    dataset(identifier("C-MOVE")),
+                    dimse.FileStore(folder),
+                    f"tcp:{port}:interface=127.0.0.1",
+                    destination=port,
+                )
+                print(done.completed)
+        """
+        begin, port = BEGIN + ASK, str(free_port())
+        assert script(pynetdicom.server.port, body, str(tmp_path), port, begin=begin) == ["3"]
+        assert take(tmp_path / "objects").keys() == MOVED
+
+    def test_dimse_n(self, pynetdicom: Archive) -> None:
+        """Every verb says what it is told to say, and returns what is answered."""
+        body = """
+            import json
+
+            meta = "1.2.840.10008.5.1.1.9"
+            with ask([meta], roles={meta: (True, True)}) as association:
+                for service in EXCHANGES:
+                    verb = getattr(association, service.lower().replace("-", "_"))
+                    reply = verb(*of(service))
+                    print(json.dumps([service, int(reply.status), values(reply.dataset)]))
+        """
+        lines = script(pynetdicom.server.port, body, begin=BEGIN + ASK)
+        exchanges = EXCHANGES.items()
+        assert [*map(json.loads, lines)] == [[name, 0, each.answered] for name, each in exchanges]
+        assert pynetdicom.requests() == [each.request for each in EXCHANGES.values()]
 
 
 class TestErrors:

@@ -1,9 +1,7 @@
 """Every service, as SCU and as SCP, with every peer that has it: the cells of one table."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from tests.interop.archives import ROOT, Archive, last_line, ours, script, succeeding
 from tests.interop.corpus import Receiver, Stored, read, take
 from tests.interop.exchanges import (
     ARCHIVE,
@@ -22,17 +21,13 @@ from tests.interop.exchanges import (
     STUDY,
     WORKLIST_ITEMS,
     identifier,
-    make_study,
-    make_worklist,
     name,
 )
-from tests.peers import Argument, Server, free_port, run, running, tool
+from tests.peers import Argument, tool
 
 pytestmark = pytest.mark.peer
 
-ROOT = Path(__file__).parents[2]
 CANCEL = 0xFE00  # PS3.7 C.3
-NODELAY = {"TCP_NODELAY": "1"}  # DCMTK's own variable
 
 ALL = ("dimse", "dcmtk", "pynetdicom")
 OURS_AND_PYNETDICOM = ("dimse", "pynetdicom")
@@ -86,118 +81,6 @@ FINAL = {
     ("C-MOVE", "pynetdicom"): "Move SCP Result: 0x0000 (Success)",
 }
 """What the tools say in the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """An SCP of other services than C-STORE, which has the studies."""
-
-    server: Server
-
-    @property
-    def port(self) -> str:
-        return str(self.server.port)
-
-    def requests(self) -> list[dict[str, Any]]:
-        """Those of DIMSE-N that it got."""
-        lines = self.server.log().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a folder of the instances of each study, and one of the worklist."""
-    folder = tmp_path_factory.mktemp("studies")
-    for study in STUDIES:
-        make_study(folder, study)
-    make_worklist(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dimse(studies: Path) -> Iterator[Archive]:
-    """Our own SCPs."""
-    port = free_port()
-    args: list[Argument] = [*script("matrix_node"), str(port), studies]
-    with running(args, port, cwd=ROOT) as server:
-        yield Archive(server)
-
-
-@pytest.fixture(scope="module")
-def pynetdicom(studies: Path) -> Iterator[Archive]:
-    """pynetdicom's."""
-    port = free_port()
-    args: list[Argument] = [*script("matrix_pynetdicom"), "serve", str(port), studies]
-    with running(args, port, cwd=ROOT) as server:
-        yield Archive(server)
-
-
-@pytest.fixture(scope="module")
-def dcmtk(
-    studies: Path, node: Receiver, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Archive]:
-    """DCMTK's dcmqrscp, filled by its storescu; it knows `node` by its port."""
-    folder, port = tmp_path_factory.mktemp("dcmqrscp"), free_port()
-    database = folder / ARCHIVE
-    database.mkdir()
-    configuration = folder / "dcmqrscp.cfg"
-    configuration.write_text(
-        f"""NetworkTCPPort = {port}
-MaxPDUSize = 16384
-MaxAssociations = 16
-HostTable BEGIN
-node = ({node.port}, 127.0.0.1, {node.port})
-HostTable END
-VendorTable BEGIN
-VendorTable END
-AETable BEGIN
-{ARCHIVE} {database} RW (9, 64mb) ANY
-AETable END
-"""
-    )
-    with running([tool("dcmqrscp"), "-c", configuration], port, env=NODELAY) as server:
-        fill = [tool("storescu"), "+sd", "+r", "-aec", ARCHIVE, "127.0.0.1", str(port)]
-        succeeding([*fill, *(studies / study for study in STUDIES)], cwd=folder)
-        yield Archive(server)
-
-
-@pytest.fixture(scope="module")
-def wlmscpfs(studies: Path) -> Iterator[Archive]:
-    """DCMTK's wlmscpfs, with the worklist."""
-    port = free_port()
-    with running([tool("wlmscpfs"), "-dfp", studies, str(port)], port, env=NODELAY) as server:
-        yield Archive(server)
-
-
-@pytest.fixture(scope="module")
-def qrscp(
-    studies: Path, node: Receiver, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Archive]:
-    """pynetdicom's qrscp, filled by us; it knows `node` by its port."""
-    folder, port = tmp_path_factory.mktemp("qrscp"), free_port()
-    configuration = folder / "qrscp.ini"
-    configuration.write_text(
-        f"""[DEFAULT]
-ae_title: {ARCHIVE}
-port: {port}
-max_pdu: 16382
-acse_timeout: 30
-dimse_timeout: 30
-network_timeout: 30
-bind_address: 127.0.0.1
-instance_location: {folder / "instances"}
-database_location: {folder / "instances.sqlite"}
-log_identifier: False
-[{node.port}]
-address: 127.0.0.1
-port: {node.port}
-"""
-    )
-    program: list[Argument] = [sys.executable, "-m", "pynetdicom", "qrscp", "-c", configuration]
-    with running(program, port) as server:
-        said = last_line(ours("C-STORE", str(port), *studies.glob("*/*.dcm")))
-        assert said == {"status": [0] * sum(STUDIES.values())}
-        yield Archive(server)
 
 
 @pytest.mark.parametrize(
@@ -293,28 +176,6 @@ def keys(asked: Mapping[str, Any], within: str = "") -> Iterator[str]:
             yield from keys(value[0], f"{within}{keyword}[0].")
         else:
             yield from ("-k", f"{within}{keyword}={value}")
-
-
-def ours(service: str, *others: Argument) -> str:
-    """Invoke a service with our own verbs."""
-    return succeeding([*script("matrix_verbs"), service, *others], cwd=ROOT)
-
-
-def succeeding(args: Sequence[Argument], cwd: Path) -> str:
-    """Run a tool; what it says. It ends with 0."""
-    done = run(args, env=NODELAY, cwd=cwd)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def script(name: str) -> list[str]:
-    """The command that runs a script of this folder, in `ROOT`."""
-    return [sys.executable, "-m", f"tests.interop.{name}"]
-
-
-def last_line(said: str) -> Any:
-    """The result that a script prints."""
-    return json.loads(said.splitlines()[-1])
 
 
 def instances(studies: Path) -> list[Path]:
