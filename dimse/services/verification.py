@@ -8,7 +8,7 @@ from dimse.association import Association
 from dimse.errors import DimseError, StatusError
 from dimse.invoking import Answer
 from dimse.message.messages import CEchoRQ
-from dimse.message.status import SUCCESS, Status
+from dimse.message.status import SUCCESS, UNRECOGNIZED_OPERATION, Status
 from dimse.performing import Operation, Sink
 from dimse.requestor import VERIFICATION
 from dimse.sop_classes import service_of
@@ -64,6 +64,8 @@ class VerificationSCP:
 
     def perform(self, operation: Operation) -> Sink:
         """There is nothing to do."""
+        if not isinstance(operation.request, CEchoRQ):
+            raise StatusError(UNRECOGNIZED_OPERATION)
         return _Echo()
 
 

@@ -1,14 +1,18 @@
 """C-ECHO in both roles (PS3.4 Annex A)."""
 
+from typing import Any
+
 import pytest
 
 from dimse.errors import ContextError, DimseError, StatusError
 from dimse.invoking import Answer
 from dimse.message.messages import CEchoRSP
 from dimse.message.status import Status
+from dimse.performing import Operation
 from dimse.services.verification import VerificationSCP, echo, succeeded
 from dimse.ul.negotiation import AcceptedContext
 from tests.memory import Net
+from tests.scripted import echo_rq
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
 
@@ -42,7 +46,9 @@ def test_the_scp_supports_nothing_else():
 
 
 def test_ending_an_echo_early_is_harmless(net: Net):
-    sink = VerificationSCP().perform(None)  # type: ignore[arg-type]  # it looks at nothing
+    nobody: Any = None
+    context = AcceptedContext(1, VERIFICATION, IMPLICIT, scu=False, scp=True)
+    sink = VerificationSCP().perform(Operation(echo_rq(), context, nobody, nobody))
     sink.write(memoryview(b"ab"))
     sink.abort(DimseError("gone"))
 
