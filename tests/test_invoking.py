@@ -23,7 +23,6 @@ from tests.memory import Net, Outcome, RawPeer
 from tests.scripted import (
     ABORT,
     AC,
-    INVALID,
     RELEASE_RQ,
     Bytes,
     data,
@@ -86,28 +85,6 @@ class TestResponses:
         assert ids[:2] == [2, 4]
         assert set(ids) == set(range(1, 65536)) - {1, 3}
         assert ids[65533] == 2
-
-    def test_one_to_nothing_is_ignored(self, net: Net, server: RawPeer):
-        server.send(echo_rsp(77))
-        outcome = invoke(net, server, echo_rq(1))
-        server.send(echo_rsp(2), echo_rsp(1))
-        assert outcome.value.response.status == 0
-        server.send(echo_rsp(1))
-        assert association(server).ended is None
-
-    def test_one_of_another_type(self, net: Net, server: RawPeer):
-        """H-D07: the request fails, and the association is aborted."""
-        outcome = invoke(net, server, echo_rq(1))
-        server.received.clear()
-        server.send(store_rsp(1))
-        assert isinstance(outcome.value, AssociationAbortedError)
-        assert server.news == [INVALID]
-
-    def test_one_without_status(self, net: Net, server: RawPeer):
-        outcome = invoke(net, server, echo_rq(1))
-        elements = {"CommandField": 0x8030, "MessageIDBeingRespondedTo": 1}
-        server.send(p_data((1, 3, command.encode(elements | {"CommandDataSetType": 0x0101}))))
-        assert isinstance(outcome.value, AssociationAbortedError)
 
     def test_one_before_its_request(self, net: Net, server: RawPeer):
         server.link.near.deaf = True

@@ -359,50 +359,11 @@ class TestRefusals:
         "AffectedSOPClassUID": VERIFICATION,
     }
 
-    @pytest.mark.parametrize(
-        ("changed", "status"),
-        [
-            ({"CommandField": 0x0002}, 0x0211),
-            ({"CommandField": 0x7FFF}, 0x0211),
-            ({"CommandField": 0x0030, "AffectedSOPClassUID": CT_STORAGE}, 0x0122),
-            ({"CommandField": 0x0030, "AffectedSOPClassUID": ""}, 0x0121),
-            ({"CommandField": 0x0001}, 0x0120),
-        ],
-    )
-    def test_status(self, client: RawPeer, changed: dict[str, Any], status: int):
-        client.send(raw_command(**self.GOOD | changed))
-        answer = elements_of(client)
-        assert answer["Status"] == status
-        assert answer["MessageIDBeingRespondedTo"] == 9
-        assert answer["CommandField"] == changed["CommandField"] | 0x8000
-        client.send(ECHO)
-        assert responses(client)[0].status == 0
-
     def test_data_set_where_there_is_none(self, client: RawPeer):
         client.send(raw_command(**self.GOOD | {"CommandField": 0x0030, "CommandDataSetType": 0}))
         assert client.received == b""
         client.send(p_data((1, LAST, b"ab")))
         assert elements_of(client)["Status"] == 0x0212
-
-    def test_no_message_id(self, client: RawPeer):
-        """Then there is nothing to respond to."""
-        client.send(raw_command(CommandField=0x0030, CommandDataSetType=0x0101))
-        assert client.news == [INVALID]
-
-    @pytest.mark.parametrize("missing", ["CommandField", "CommandDataSetType"])
-    def test_no_field_that_says_what_it_is(self, client: RawPeer, missing: str):
-        elements = self.GOOD | {"CommandField": 0x0030}
-        del elements[missing]
-        client.send(raw_command(**elements))
-        assert client.news == [INVALID]
-
-    def test_c_cancel_has_no_response(self, client: RawPeer):
-        cancel: dict[str, Any] = {"CommandField": 0x0FFF, "MessageIDBeingRespondedTo": 77}
-        client.send(raw_command(**cancel, CommandDataSetType=0x0101))
-        client.send(raw_command(3, **cancel, CommandDataSetType=1), data(b"ab"))
-        assert client.received == b""
-        client.send(ECHO)
-        assert responses(client)[0].status == 0
 
     def test_an_instance_uid_that_is_not_ascii(self, net: Net, client: RawPeer):
         """It cannot be repeated in the response, which has to go out all the same."""

@@ -7,77 +7,21 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from dimse.message import command, messages
-from dimse.message.base import RESPONSE_BIT, Message, Request
+from dimse.message import command
+from dimse.message.base import RESPONSE_BIT, Request
 from dimse.message.messages import MESSAGES
+from tests.conformance.messages import KINDS, ROWS, VALUES, build
 from tests.tables import Row, rows
 
-
-def class_name(message: str) -> str:
-    """`N-EVENT-REPORT-RQ` is NEventReportRQ."""
-    *words, kind = message.split("-")
-    return "".join(word.capitalize() for word in words) + kind
-
-
 ELEMENTS = rows("command_elements")
-KINDS: dict[str, type[Message]] = {
-    row["message"]: getattr(messages, class_name(row["message"])) for row in rows("dimse_messages")
-}
-ROWS = {
-    name: [
-        row
-        for row in rows("dimse_message_elements")
-        if row["message"] == name and row["tag"] != "(data set)"
-    ]
-    for name in KINDS
-}
 DATA_SETS = {
     row["message"]: row["data_set"] for row in rows("dimse_messages") if row["message"] in KINDS
-}
-VALUES: dict[str, command.Value] = {
-    "AffectedSOPClassUID": "1.2.840.10008.1.1",
-    "MessageID": 7,
-    "MessageIDBeingRespondedTo": 7,
-    "Priority": 1,
-    "Status": 0xB000,
-    "OffendingElement": (0x00080018, 0x0020000D),
-    "ErrorComment": "odd",
-    "AffectedSOPInstanceUID": "1.2.3",
-    "MoveOriginatorApplicationEntityTitle": "MOVESCU",
-    "MoveOriginatorMessageID": 9,
-    "RequestedSOPClassUID": "1.2.840.10008.1.1",
-    "RequestedSOPInstanceUID": "1.2.3",
-    "MoveDestination": "DEST",
-    "ErrorID": 5,
-    "EventTypeID": 2,
-    "ActionTypeID": 3,
-    "AttributeIdentifierList": (0x00080018, 0x0020000D),
-    "NumberOfRemainingSuboperations": 1,
-    "NumberOfCompletedSuboperations": 2,
-    "NumberOfFailedSuboperations": 3,
-    "NumberOfWarningSuboperations": 4,
 }
 
 
 def read(command_set: bytes) -> Dataset:
     """The command set as another library reads it."""
     return read_dataset(BytesIO(command_set), is_implicit_VR=True, is_little_endian=True)
-
-
-def build(name: str, requirements: str) -> Message:
-    """The message with the elements whose requirement is one of `requirements`."""
-    wanted = {
-        row["keyword"].lower(): VALUES[row["keyword"]]
-        for row in ROWS[name]
-        if row["requirement"] in requirements and row["keyword"] in VALUES
-    }
-    return KINDS[name](
-        **{
-            each.name: wanted[each.name.replace("_", "")]
-            for each in fields(KINDS[name])
-            if each.name.replace("_", "") in wanted
-        }
-    )
 
 
 class TestElements:

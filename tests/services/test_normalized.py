@@ -1,7 +1,6 @@
 """DIMSE-N in both roles: the six services, their refusals, Meta SOP classes (PS3.7 10)."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -20,9 +19,7 @@ from dimse import (
     n_get,
     n_set,
 )
-from dimse.message import command
-from dimse.message.base import Request
-from dimse.message.messages import MESSAGES, NActionRQ, NEventReportRQ, NGetRQ
+from dimse.message.messages import NActionRQ, NEventReportRQ, NGetRQ
 from dimse.sop_classes import (
     FILM_SESSION,
     GRAYSCALE_PRINT,
@@ -31,7 +28,6 @@ from dimse.sop_classes import (
     UPS_PUSH,
 )
 from dimse.testing import Network
-from tests.scripted import COMMAND, LAST, p_data
 from tests.wire import IMPLICIT, VERIFICATION
 
 CLASS = STORAGE_COMMITMENT_PUSH
@@ -187,18 +183,6 @@ class TestRefusals:
         (answer,) = client.messages
         assert getattr(answer.message, "status", None) == 0x0115
 
-    def test_another_sop_class(self, network: Network):
-        """H-D12: 0x0118, for DIMSE-N does not know 0x0122 (PS3.7 10.1)."""
-        endpoint = network.listen([NormalizedSCP([CLASS], n_get=lambda *_: None)])
-        client = network.scripted_requestor(endpoint)
-        client.associate([(CLASS, [IMPLICIT])])
-        request = NGetRQ(
-            message_id=1, requested_sop_class_uid=VERIFICATION, requested_sop_instance_uid=UID
-        )
-        client.command(request)
-        (answer,) = client.messages
-        assert getattr(answer.message, "status", None) == 0x0118
-
     def test_an_event_for_who_is_no_scu(self, network: Network):
         """In default roles the requestor is the SCU, and not the acceptor."""
         both = NormalizedSCP([CLASS], n_get=lambda *_: None, n_event_report=lambda *_: None)
@@ -225,55 +209,6 @@ class TestRefusals:
         with pytest.raises(StatusError, match="0x0113: not here"):
             network.result(n_event_report(theirs, CLASS, UID, 9))
         assert theirs.ended is None
-
-
-N_REQUESTS = [
-    kind for kind in MESSAGES.values() if issubclass(kind, Request) and kind.NAME.startswith("N-")
-]
-
-
-def without_defaults(kind: type[Request]) -> dict[str, Any]:
-    """What a request must have, by field."""
-    names = [each.name for each in fields(kind) if each.default is MISSING]
-    uids = {name: CLASS if "class" in name else UID for name in names if name.endswith("uid")}
-    return dict.fromkeys(names, 1) | uids
-
-
-def spoiled() -> Iterator[Any]:
-    """Each mandatory element of each request: missing, empty, and of a wrong length."""
-    for kind in N_REQUESTS:
-        for name in without_defaults(kind):
-            if name == "message_id":
-                continue  # without it there is nothing to respond to
-            yield pytest.param(kind, name, None, 0x0120, id=f"{kind.NAME}-{name}-missing")
-            yield pytest.param(kind, name, b"", 0x0121, id=f"{kind.NAME}-{name}-empty")
-            if not name.endswith("uid"):  # which has any length
-                yield pytest.param(kind, name, b"\1" * 4, 0x0106, id=f"{kind.NAME}-{name}-length")
-
-
-def test_there_are_6():
-    assert len(N_REQUESTS) == 6
-
-
-@pytest.mark.parametrize(("kind", "name", "value", "status"), list(spoiled()))
-def test_h_d01(network: Network, kind: type[Request], name: str, value: bytes | None, status: int):
-    """It is answered, nothing is performed, and the association lives."""
-    performed: list[object] = []
-    verb = kind.NAME.removesuffix("-RQ").lower().replace("-", "_")
-    functions: dict[str, Any] = {"n_get": performed.append, verb: performed.append}
-    client = network.scripted_requestor(network.listen([NormalizedSCP([CLASS], **functions)]))
-    client.associate([(CLASS, [IMPLICIT])])
-    elements = command.decode(kind(**without_defaults(kind)).encode())
-    elements["CommandDataSetType"] = command.NO_DATA_SET
-    (keyword,) = [each for each in elements if each.lower() == name.replace("_", "")]
-    del elements[keyword]
-    if value is not None:
-        elements[keyword] = value
-    client.send(p_data((1, COMMAND | LAST, command.encode(elements))))
-    (answer,) = client.messages
-    assert getattr(answer.message, "status", None) == status
-    assert not performed
-    assert not client.closed
 
 
 def test_a_meta_sop_class_creates_its_member(network: Network):

@@ -24,6 +24,8 @@ from dimse import (
 from dimse.message.messages import CCancelRQ, CFindRQ, CFindRSP
 from dimse.services.dataset import decode, encode
 from dimse.testing import Network, ScriptedPeer
+from tests.sides import SIDES
+from tests.sides import joined as joined_by
 from tests.wire import EXPLICIT, IMPLICIT
 
 FIND = STUDY_ROOT.find
@@ -238,7 +240,7 @@ class TestCancel:
 
 
 class TestPace:
-    def test_a_peer_that_does_not_read_stops_the_generator(self, network: Network):
+    def test_h_d22_a_peer_that_does_not_read_stops_the_generator(self, network: Network):
         index = Index(100_000)
         ours, theirs = joined(network, index)
         network.links[0].near.deaf = True
@@ -253,7 +255,7 @@ class TestPace:
         assert index.yielded == stopped
         theirs.abort()
 
-    def test_a_slow_loop_stops_the_generator(self, network: Network):
+    def test_h_d22_a_slow_loop_stops_the_generator(self, network: Network):
         index = Index(100_000)
         ours, _ = joined(network, index, limits=Limits(answers=8))
         answers = find(ours, KEYS)
@@ -293,13 +295,12 @@ def connected(network: Network, endpoint: Any, server: ScriptedPeer) -> Any:
 
 
 class TestMessages:
-    @pytest.fixture
-    def client(self, network: Network) -> ScriptedPeer:
+    """A scripted SCU of who answers, be that the acceptor or, with roles for it, the requestor."""
+
+    @pytest.fixture(params=SIDES)
+    def client(self, network: Network, request: pytest.FixtureRequest) -> ScriptedPeer:
         self.index = Index(2)
-        endpoint = network.listen([QuerySCP(self.index)])
-        client = network.scripted_requestor(endpoint)
-        client.associate([(FIND, [IMPLICIT])])
-        return client
+        return joined_by(network, request.param, [QuerySCP(self.index)], [FIND])[1]
 
     def request(self, message_id: int = 1) -> CFindRQ:
         return CFindRQ(message_id=message_id, affected_sop_class_uid=FIND, priority=0)
@@ -335,6 +336,21 @@ class TestMessages:
         client.command(CCancelRQ(message_id_being_responded_to=message_id))
         client.command(self.request(2), encode(KEYS, IMPLICIT))
         assert len(client.messages) == 6
+
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_h_d10_a_cancel_twice(self, client: ScriptedPeer, network: Network, waits: bool):
+        """One final response; the second finds nothing that it could cancel."""
+        self.index.count = 0 if waits else 100_000
+        self.index.waits = Deferred()
+        client.stop_reading()
+        client.command(self.request(), encode(KEYS, IMPLICIT))
+        for _ in range(2):
+            client.command(CCancelRQ(message_id_being_responded_to=1))
+        client.start_reading()
+        network.run()
+        statuses = self.statuses(client)
+        assert statuses == [0xFF00] * (len(statuses) - 1) + [0xFE00]
+        assert self.index.closed == 1
 
     def test_h_d11_a_flood_of_cancels(self, client: ScriptedPeer, network: Network):
         self.index.count = 100_000
