@@ -13,6 +13,7 @@ from dimse.ul.negotiation import (
     agreed_extended,
     agreed_window,
     is_uid,
+    selected_roles,
     settle,
 )
 from dimse.ul.pdu import AssociateAC, AssociateRQ, UserInformation
@@ -116,7 +117,9 @@ def _roles(
     usable: set[str],
     words: _Words,
 ) -> Iterator[str]:
-    answers = {reply.sop_class_uid: reply for reply in replies}
+    replies = list(replies)
+    answers = selected_roles(replies)
+    answered = {reply.sop_class_uid for reply in replies}
     for offer in offers:
         reply = answers.get(offer.sop_class_uid)
         name = f"roles, {_name(offer.sop_class_uid)}"
@@ -127,7 +130,8 @@ def _roles(
                 as_what = " and as ".join(declined)
                 yield f"{name}: {words.acceptor} declined {words.requestor} as {as_what}"
         elif offer.sop_class_uid in usable and (offer.scp or not offer.scu):
-            yield f"{name}: not answered by {words.by_it}, the requestor is SCU (PS3.7 D.3.3.4)"
+            how = "answered twice" if offer.sop_class_uid in answered else "not answered"
+            yield f"{name}: {how} by {words.by_it}, the requestor is SCU (PS3.7 D.3.3.4)"
 
 
 def _extended(

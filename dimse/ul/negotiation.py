@@ -249,12 +249,9 @@ def _agree(
     """Our answer to each role selection (PS3.7 D.3.3.4): the requestor's SCU role needs our SCP
     role, and the reverse. One that is not for a proposed context, comes twice, or offers no role
     at all is ignored."""
-    by_class: dict[str, list[RoleSelection]] = {}
-    for role in roles:
-        by_class.setdefault(role.sop_class_uid, []).append(role)
-    for uid, offered in by_class.items():
-        ours, role = supported.get(uid), offered[0]
-        if ours and len(offered) == 1 and (role.scu or role.scp):
+    for uid, role in selected_roles(roles).items():
+        ours = supported.get(uid)
+        if ours and (role.scu or role.scp):
             yield RoleSelection(uid, role.scu and ours.scp, role.scp and ours.scu)
 
 
@@ -427,15 +424,22 @@ def agreed_extended(request: AssociateRQ, answer: AssociateAC) -> dict[str, byte
     }
 
 
+def selected_roles(roles: Iterable[RoleSelection]) -> dict[str, RoleSelection]:
+    """By SOP class; two for one are none, so that the last never wins (PS3.7 D.3.3.4.1)."""
+    by_class: dict[str, list[RoleSelection]] = {}
+    for role in roles:
+        by_class.setdefault(role.sop_class_uid, []).append(role)
+    return {uid: selections[0] for uid, selections in by_class.items() if len(selections) == 1}
+
+
 def _roles(request: AssociateRQ, answer: AssociateAC) -> dict[str, tuple[bool, bool]]:
     """The requestor's (SCU, SCP) roles by SOP class, where both sides said something."""
-    offered = {role.sop_class_uid: role for role in _roles_of(request)}
+    offered, agreed = (
+        selected_roles(pdu.user_information.roles if pdu.user_information is not None else ())
+        for pdu in (request, answer)
+    )
     return {
-        role.sop_class_uid: (role.scu and offer.scu, role.scp and offer.scp)
-        for role in _roles_of(answer)
-        if (offer := offered.get(role.sop_class_uid)) is not None
+        uid: (role.scu and offered[uid].scu, role.scp and offered[uid].scp)
+        for uid, role in agreed.items()
+        if uid in offered
     }
-
-
-def _roles_of(pdu: AssociateRQ | AssociateAC) -> tuple[RoleSelection, ...]:
-    return pdu.user_information.roles if pdu.user_information is not None else ()
