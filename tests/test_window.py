@@ -182,7 +182,7 @@ def test_per_peer(network: Network):
 
 
 @pytest.mark.parametrize("raised", [(9, 1), (0, 1)])
-def test_an_answer_that_raises_our_offer(network: Network, raised: tuple[int, int]):
+def test_h_p30_an_answer_that_raises_our_offer(network: Network, raised: tuple[int, int]):
     """Does not count: what we offered is the most that we do."""
     endpoint = network.endpoint()
     server = network.scripted_acceptor(endpoint)

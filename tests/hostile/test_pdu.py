@@ -1,19 +1,21 @@
 """Malformed PDUs, case by case, as far as decoding and negotiation decide them.
 
 H-P13 to H-P33 and H-P37 are in test_negotiation.py; what needs a connection (a close, a timer, a
-second PDU) is in test_connection.py. Where a case leaves a choice, the test says which is ours.
+second PDU) is in test_connection.py, and answers to our requestor are in test_answers.py. Where a
+case leaves a choice, the test says which is ours.
 """
 
 import tracemalloc
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
 from dimse.errors import AbortReason, AssociationRejectedError, ProtocolError
 from dimse.ul.pdu import (
+    PDUS,
     Abort,
     AssociateRJ,
-    AssociateRQ,
     PDataTF,
     UserInformation,
     check_length,
@@ -26,6 +28,7 @@ from tests.wire import (
     MAXIMUM,
     USER,
     VERIFICATION,
+    answer,
     context,
     fixed,
     item,
@@ -40,13 +43,18 @@ from tests.wire import (
 )
 
 
+def answer_with_user(*sub_items: bytes) -> bytes:
+    """An A-ASSOCIATE-AC with these user data sub-items."""
+    return answer(item(0x50, b"".join(sub_items)))
+
+
 def peak(wire: bytes) -> int:
     """The memory that decoding takes at most, in bytes."""
     body = memoryview(wire)[6:]
     tracemalloc.start()
     try:
         with suppress(ProtocolError):
-            AssociateRQ.decode(body)
+            PDUS[wire[0]].decode(body)
     finally:
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -189,18 +197,21 @@ def test_h_p12_reserved_bytes():
 class TestHP34Memory:
     """At most four times what came, whatever the lengths in it claim."""
 
-    @pytest.mark.parametrize("kind", [0x50, 0x51, 0x52, 0x54, 0x55, 0x56, 0x58, 0x5F])
-    def test_h_p34_sub_items_that_claim_64_kib(self, kind: int):
-        """4-byte sub-items, 16000 of them, each claiming 65535."""
-        wire = with_user(bytes((kind, 0, 0xFF, 0xFF)) * 16000)
+    @pytest.mark.parametrize("whole", [with_user, answer_with_user])
+    @pytest.mark.parametrize("kind", [0x50, 0x51, 0x52, 0x54, 0x55, 0x56, 0x58, 0x59, 0x5F])
+    def test_h_p34_sub_items_that_claim_64_kib(self, kind: int, whole: Callable[[bytes], bytes]):
+        """4-byte sub-items, 16000 of them, each claiming 65535, to the acceptor and to the
+        requestor."""
+        wire = whole(bytes((kind, 0, 0xFF, 0xFF)) * 16000)
         refused(wire)
         assert peak(wire) <= 4 * len(wire)
 
+    @pytest.mark.parametrize("whole", [request, answer])
     @pytest.mark.parametrize("kind", [0x10, 0x20, 0x21, 0x50, 0x7F])
-    def test_h_p34_empty_items(self, kind: int):
-        """4-byte items that are right, as many as the longest request holds."""
+    def test_h_p34_empty_items(self, kind: int, whole: Callable[..., bytes]):
+        """4-byte items that are right, as many as the longest request or answer holds."""
         room = LIMITS.associate_length - 1000
-        wire = request(APPLICATION, item(kind, b"") * (room // 4), USER)
+        wire = whole(APPLICATION, item(kind, b"") * (room // 4), USER)
         assert peak(wire) <= 4 * len(wire)
 
 

@@ -10,7 +10,9 @@ from dimse.errors import (
     AssociationError,
     ConnectionLostError,
     MisuseError,
+    ReleasedError,
 )
+from dimse.services.verification import echo
 from dimse.ul.pdu import Abort, PDataTF, ReleaseRP, ReleaseRQ
 from dimse.ul.protocol import UpperLayerProtocol
 from dimse.ul.table import Sta
@@ -30,6 +32,7 @@ from tests.scripted import (
     data,
     p_data,
 )
+from tests.sides import BOTH_SIDES, joined
 
 pytestmark = pytest.mark.usefixtures("bystander")
 USER_ABORT = Abort(0, 0)  # AA-1
@@ -117,22 +120,43 @@ def test_h_s06_in_an_association(peer: RawPeer, wrong: bytes):
     aborted(peer, UNEXPECTED)
 
 
-def test_h_s07_release_while_a_response_is_pending(net: Net, associated: RawPeer):
+@BOTH_SIDES
+def test_h_s07_release_while_a_response_is_pending(net: Net, side: str):
     """What is whole is completed and answered, then comes the confirmation."""
     done: Deferred[int] = Deferred()
     net.scp.on_finish = lambda sink: done
-    associated.send(STORE, data(b"ab"), RELEASE_RQ)
-    assert associated.received == b""
+    _, peer = joined(net, side, [net.scp], limits=LIMITS)
+    peer.send(STORE, data(b"ab"), RELEASE_RQ)
+    assert peer.pdus == []
     done.callback(0)
-    associated.link.run()
-    assert [type(pdu) for pdu in associated.news] == [PDataTF, ReleaseRP]
+    net.run()
+    assert [type(pdu) for pdu in peer.pdus] == [PDataTF, ReleaseRP]
 
 
-def test_h_s07_release_inside_a_data_set(net: Net, associated: RawPeer):
+@BOTH_SIDES
+def test_h_s07_release_inside_a_data_set(net: Net, side: str):
     """What is not whole is aborted: no object is half stored."""
-    associated.send(STORE, data(b"ab", last=False), RELEASE_RQ)
+    ours, peer = joined(net, side, [net.scp], limits=LIMITS)
+    peer.send(STORE, data(b"ab", last=False), RELEASE_RQ)
     assert isinstance(net.scp.sinks[0].endings[0], AssociationAbortedError)
-    aborted(associated, UNEXPECTED)
+    assert isinstance(ours.ended, AssociationAbortedError)
+    assert peer.pdus == [UNEXPECTED]
+    net.advance(LIMITS.artim)
+    assert peer.closed
+
+
+@BOTH_SIDES
+def test_h_s07_release_instead_of_a_response(net: Net, side: str):
+    """Our own requests have failed: the release is confirmed, and nothing waits for ever."""
+    ours, peer = joined(net, side, [net.scp], limits=LIMITS)
+    outcomes = [net.outcome(echo(ours)) for _ in range(2)]
+    net.run()
+    peer.received.clear()
+    peer.send(RELEASE_RQ)
+    assert peer.pdus == [ReleaseRP()]
+    assert [type(each.value) for each in outcomes] == [ReleasedError] * 2
+    net.advance(LIMITS.artim)
+    assert peer.closed
 
 
 class Silent:
