@@ -55,7 +55,8 @@ class Matches(Answers[Dataset, list[Dataset]]):
         if answer.data is None:
             peer = self._association.peer
             raise ProtocolError(f"{peer}: a match without Identifier (PS3.7 9.3.2.2)")
-        return decode(answer.data, answer.context.transfer_syntax)
+        longest = self._association.limits.identifier_length
+        return decode(answer.data, answer.context.transfer_syntax, longest)
 
     def _result(self, items: list[Dataset], final: Answer) -> list[Dataset]:
         return items
@@ -120,7 +121,7 @@ class QuerySCP:
 
         async def answer(data: bytes) -> int | Outcome:
             syntax = operation.context.transfer_syntax
-            identifier = received(data, syntax)
+            identifier = received(data, operation)
             matches: Any = self._find(identifier, operation)
             async with aclosing(matches):
                 async for match in matches:
@@ -133,9 +134,10 @@ class QuerySCP:
         )
 
 
-def received(data: bytes, transfer_syntax: str) -> Dataset:
+def received(data: bytes, operation: Operation) -> Dataset:
     """The Identifier of a request; raises `StatusError` A900H for what is none."""
+    longest = operation.association.limits.identifier_length
     try:
-        return decode(data, transfer_syntax)
+        return decode(data, operation.context.transfer_syntax, longest)
     except DimseError as error:
         raise StatusError(IDENTIFIER_MISMATCH, str(error)) from error

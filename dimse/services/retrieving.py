@@ -134,7 +134,7 @@ class RetrieveSCP:
             raise StatusError(UNRECOGNIZED_OPERATION)
 
         async def answer(data: bytes) -> Outcome:
-            identifier = received(data, operation.context.transfer_syntax)
+            identifier = received(data, operation)
             place = None
             if isinstance(request, CMoveRQ):
                 place = self._resolve(request.move_destination)
