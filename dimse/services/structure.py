@@ -7,7 +7,7 @@ sequence, and works for as long as there are elements. A peer must not decide an
 from dataclasses import dataclass
 from struct import Struct
 
-from pydicom.datadict import dictionary_VR
+from pydicom._dicom_dict import DicomDictionary
 
 DEEPEST = 64  # sequences in sequences; the deepest of the standard are below 10
 
@@ -18,6 +18,8 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV"))
 _LONG |= frozenset((b"UC", b"UN", b"UR", b"UT", b"UV"))  # 32 bits of length (PS3.5 7.1.2)
+
+_SEQUENCES = frozenset(tag for tag, (vr, *_) in DicomDictionary.items() if vr == "SQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,7 @@ class _Scan:
         """Whether pydicom may take the value for items: by its tag, or by what it looks like."""
         if length == _UNDEFINED or self._data.startswith(self._item, self._position):
             return True
-        try:
-            return bool(length) and dictionary_VR(tag) == "SQ"
-        except KeyError:
-            return False
+        return bool(length) and tag in _SEQUENCES
 
     def _enter(self, level: _Level, length: int, implicit: bool, *, is_sequence: bool) -> None:
         end = None if length == _UNDEFINED else self._position + length
