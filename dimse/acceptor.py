@@ -219,6 +219,7 @@ class _Connection:
         self._factory = factory
         self._admitting: Deferred[Any] | None = None
         self._span: Span | None = None
+        self._proposed = 0  # contexts
 
     def abort(self) -> None:
         """End it, whatever state it is in."""
@@ -236,6 +237,7 @@ class _Connection:
     def associate_indication(self, request: AssociateRQ) -> None:
         """Accept or reject, at once unless `admit` takes its time."""
         factory, protocol = self._factory, self.protocol
+        self._proposed = len(request.contexts)
         if protocol.events:
             self._span = tracing.negotiation(protocol.events, factory.clock, "scp", request)
         peer = Peer.at(request.calling_ae_title, protocol.transport.getPeer())
@@ -274,7 +276,7 @@ class _Connection:
         self.protocol.user = self.association
         factory.established(self.host, _host(address))
         self.host = _host(address)
-        self._negotiated("accepted", request, len(self.association.contexts))
+        self._negotiated("accepted", len(self.association.contexts))
         self._say_established(request, self.association)
         self.association.when_ended().addCallback(self._ended, peer)
         self.protocol.accept(answer)
@@ -304,12 +306,12 @@ class _Connection:
             error=error,
             why=f": {answer.why}" if answer.why else "",
         )
-        self._negotiated("rejected", request, 0)
+        self._negotiated("rejected", 0)
         self.protocol.reject(answer)
 
-    def _negotiated(self, result: str, request: AssociateRQ, accepted: int) -> None:
+    def _negotiated(self, result: str, accepted: int) -> None:
         if self._span is not None:
-            tracing.negotiated(self._span, result, accepted, len(request.contexts))
+            tracing.negotiated(self._span, result, accepted, self._proposed)
 
     def _say_established(self, request: AssociateRQ, association: Association) -> None:
         log = self._factory.log
@@ -343,6 +345,7 @@ class _Connection:
 
     def abort_indication(self, error: AssociationError) -> None:
         """The peer went before it got an answer: nobody needs to decide any more."""
+        self._negotiated("failed", 0)
         admitting, self._admitting = self._admitting, None
         if admitting is not None:
             admitting.cancel()

@@ -201,8 +201,9 @@ class Performance:
         self._stop_timer()
         self._drop(reason)
         self._cancel_finishing()
-        if self._command is not None:
-            self._command.fail(reason)
+        for span in (self._handler, self._command):
+            if span is not None:
+                span.fail(reason)
 
     # Control
 
@@ -237,7 +238,10 @@ class Performance:
     def _begin(self, request: Request) -> Sink:
         context = self.asked.context
         operation = Operation(request, context, self._stage.association, self)
-        return self._stage.scp_for(context, request).perform(operation)
+        sink = self._stage.scp_for(context, request).perform(operation)
+        if not all(hasattr(sink, name) for name in ("write", "finish", "abort")):
+            raise TypeError(f"{type(sink).__name__} is no sink")
+        return sink
 
     def _span(self, name: str, **metadata: Any) -> Span | None:
         association = self._stage.association

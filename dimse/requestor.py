@@ -127,6 +127,7 @@ class RequestorFactory(ClientFactory):
             tracing.negotiated(self._span, result, accepted, len(self._request.contexts))
 
     def _cancelled(self) -> None:
+        self._negotiated("failed", 0)
         if self._protocol is not None:
             self._protocol.abort()
 

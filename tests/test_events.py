@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 import dimse.events
 from dimse import (
@@ -168,6 +168,30 @@ class TestValues:
         assert results == ["rejected", "rejected"]
         reasons = [e.metadata["reason"] for e in heard if e.name == "association.stop"]
         assert all("called AE title not recognized" in reason for reason in reasons)
+
+    def test_cancelled(self, network: Network, heard: list[Event]):
+        """A negotiation that was cancelled, or whose peer has gone, has failed at both ends."""
+        endpoint = network.listen([VerificationSCP()], admit=lambda _: Deferred())
+        pending = associate(endpoint, reactor=network.clock)
+        network.run()
+        pending.cancel()
+        with pytest.raises(CancelledError):
+            network.result(pending)
+        network.advance(10)
+        results = [e.metadata["result"] for e in heard if e.name == "negotiation.stop"]
+        assert results == ["failed", "failed"]
+
+    def test_a_handler_ends_with_its_association(self, network: Network, heard: list[Event]):
+        scp = RecordingSCP()
+        scp.on_finish = lambda sink: Deferred()
+        ours, _ = released(network, contexts=[(CT_STORAGE, [EXPLICIT])], scps=[scp])
+        pending = store(ours, Instance(CT_STORAGE, "1.2.3", EXPLICIT, data=b"ab"))
+        network.run()
+        ours.abort()
+        with pytest.raises(AssociationError):
+            network.result(pending)
+        (handler,) = [e for e in heard if e.name == "handler.exception"]
+        assert handler.metadata["kind"] == "AssociationAbortedError"
 
     def test_sizes(self, network: Network, heard: list[Event]):
         """What one side sends, the other receives, PDU by PDU."""

@@ -106,6 +106,20 @@ def test_a_status_that_is_none(net: Net, client: RawPeer):
     net.failures.clear()
 
 
+@pytest.mark.parametrize("junk", [None, 0, "sink"])
+def test_what_is_no_sink(net: Net, client: RawPeer, monkeypatch: pytest.MonkeyPatch, junk: Any):
+    """An SCP that returns none has failed, and the association lives."""
+    with monkeypatch.context() as patch:
+        patch.setattr(net.scp, "perform", lambda operation: junk)
+        client.send(STORE, data(b"ab"))
+    client.send(ECHO)
+    statuses = [command.decode(bytes(pdu.pdvs[0].fragment))["Status"] for pdu in client.news]  # type: ignore[union-attr]
+    assert statuses == [0x0110, 0]
+    (failure,) = net.failures
+    assert failure.check(TypeError)
+    net.failures.clear()
+
+
 @pytest.mark.parametrize("status", [-1, 0x10000])
 def test_a_status_error_needs_a_status(status: int):
     with pytest.raises(ValueError, match="is no status"):
