@@ -11,6 +11,7 @@ from tests.memory import Net
 # A busy machine is slow at times, and a deadline would fail for that alone. In CI the examples are
 # the same every time, so that a failure is the fault of the change that shows it.
 settings.register_profile("dimse", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile("dimse")
 
 
