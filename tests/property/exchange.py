@@ -18,7 +18,6 @@ from twisted.internet.defer import (
     succeed,
 )
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 import dimse
@@ -140,6 +139,7 @@ class Exchange:
         self.opened = self.closed = 0
         self.events: Counter[str] = Counter()
         self.network = network
+        self._calls: list[object] = []  # those of performers, and of those who ask
         self.fates = cycle(fates)
         self.store = Store(self)
         self.ours: Any = None
@@ -208,7 +208,10 @@ class Exchange:
         self.outcomes.append(Outcome(deferred.addErrback(_without_traceback)))
 
     def later(self, seconds: float) -> "Deferred[None]":
-        return deferLater(self.network.clock, seconds)
+        waiting: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self.network.clock.callLater(seconds, lambda: waiting.callback(None))
+        self._calls.append(call)
+        return waiting
 
     # What performs
 
@@ -245,7 +248,7 @@ class Exchange:
         fate = next(self.fates)
         self.opened += 1
         try:
-            for number in range(9 if fate.how == "pause" else 3):
+            for number in range(40 if fate.how == "pause" else 3):
                 if number == fate.where:
                     try:
                         junk = await self.undergo(fate, None)
@@ -341,22 +344,34 @@ class Exchange:
         self.outcomes.clear()
         self.sinks.clear()
 
+    def _wait(self) -> None:
+        """Until all connections are lost, or everything had its time."""
+        ends = [end for link in self.network.links for end in (link.near, link.far)]
+        clock, end = self.network.clock, self.network.clock.seconds() + DONE
+        while not all(each.lost for each in ends) and clock.seconds() < end:
+            due = min((call.getTime() for call in clock.getDelayedCalls()), default=end)
+            self.network.advance(due - clock.seconds())
+
     def check(self) -> None:
-        """Everything has ended by itself; each thing once."""
+        """Everything ends by itself, each thing once: what is ours with the connections, and the
+        rest when those who perform and those who ask have taken their time."""
         network = self.network
         network.run()
-        network.advance(DONE)
+        self._wait()
         self.hear()
-        network.advance(DONE)
+        self._wait()
         for link in network.links:
             for end in (link.near, link.far):
                 assert end.lost
                 if isinstance(end.protocol, UpperLayerProtocol):
                     assert end.protocol.state is Sta.Sta1
-        assert network.clock.getDelayedCalls() == []
-        assert [len(outcome.firings) for outcome in self.outcomes] == [1] * len(self.outcomes)
+        calls = network.clock.getDelayedCalls()
+        assert [call for call in calls if call not in self._calls] == []
         assert [len(sink.endings) for sink in self.sinks] == [1] * len(self.sinks)
         assert self.opened == self.closed
+        network.advance(DONE)
+        assert network.clock.getDelayedCalls() == []
+        assert [len(outcome.firings) for outcome in self.outcomes] == [1] * len(self.outcomes)
         for name in ("association", "negotiation", "command", "handler", "sub_operation"):
             ends = self.events[f"{name}.stop"] + self.events[f"{name}.exception"]
             assert self.events[f"{name}.start"] == ends, name
