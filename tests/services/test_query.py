@@ -14,6 +14,7 @@ from dimse import (
     ContextError,
     Limits,
     Operation,
+    ProtocolError,
     QueryOptions,
     QuerySCP,
     StatusError,
@@ -21,7 +22,7 @@ from dimse import (
     associate,
     find,
 )
-from dimse.message.messages import CCancelRQ, CFindRQ, CFindRSP
+from dimse.message.messages import CCancelRQ, CEchoRQ, CFindRQ, CFindRSP
 from dimse.services.dataset import decode, encode
 from dimse.testing import Network, ScriptedPeer
 from tests.sides import SIDES
@@ -317,6 +318,21 @@ class TestMessages:
         assert first.data is not None
         assert decode(first.data, IMPLICIT).StudyInstanceUID == "1.2.0"
         assert not last.data
+
+    def test_a_match_without_identifier(self, network: Network):
+        """The peer broke PS3.7 9.3.2.2: the loop ends with an error, and C-CANCEL is sent."""
+        endpoint = network.endpoint()
+        server = network.scripted_acceptor(endpoint)
+        association = connected(network, endpoint, server)
+        result = find(association, KEYS).result()
+        server.respond(0xFF00)
+        with pytest.raises(ProtocolError, match="without Identifier"):
+            network.result(result)
+        assert isinstance(server.messages[-1].message, CCancelRQ)
+
+    def test_a_request_that_is_no_query(self, client: ScriptedPeer):
+        client.command(CEchoRQ(message_id=1, affected_sop_class_uid=FIND))
+        assert [each.message.status for each in client.messages] == [0x0211]  # type: ignore[attr-defined]
 
     def test_h_d21_an_identifier_that_is_none(self, client: ScriptedPeer):
         client.command(self.request(), b"\xff" * 7)

@@ -5,7 +5,12 @@ from dataclasses import replace
 import pytest
 
 from dimse.errors import AbortReason, MisuseError, ProtocolError
-from dimse.ul.items import PresentationContextAC, PresentationContextRQ, RoleSelection
+from dimse.ul.items import (
+    PresentationContextAC,
+    PresentationContextRQ,
+    RoleSelection,
+    SOPClassExtendedNegotiation,
+)
 from dimse.ul.negotiation import (
     AcceptedContext,
     Policy,
@@ -332,3 +337,22 @@ class TestSettle:
         request = replace(REQUEST, user_information=None)
         context = settle(request, answer, requestor=True)[1]
         assert (context.scu, context.scp) == (True, False)
+
+
+@pytest.mark.parametrize(("answer", "expected"), [(None, []), (b"", [b""]), (b"\1", [b"\1"])])
+def test_extended_negotiation_that_is_not_answered(answer: bytes | None, expected: list[bytes]):
+    """An acceptor may leave it out (PS3.7 D.3.3.5.2); the context stays accepted."""
+    supported = SupportedContext((IMPLICIT,), extended=lambda information: answer)
+    request = replace(
+        REQUEST,
+        user_information=replace(
+            USER, extended=(SOPClassExtendedNegotiation(VERIFICATION, b"\1\1"),)
+        ),
+    )
+    policy = Policy(contexts={VERIFICATION: supported}, maximum_length=16384)
+    answered = negotiate(request, policy)
+    assert isinstance(answered, AssociateAC)
+    assert answered.user_information is not None
+    found = [each.information for each in answered.user_information.extended]
+    assert found == expected
+    assert answered.contexts[0].result == Result.ACCEPTANCE

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 
 from dimse.errors import TimedOutError
 from dimse.limits import Limits
@@ -411,3 +412,28 @@ def test_bytes_are_counted(associated: RawPeer):
     associated.send(ECHO)
     assert associated.subject.bytes_received == received + len(ECHO)
     assert associated.subject.bytes_sent == sent + len(associated.received)
+
+
+def test_an_abort_of_what_is_over_sends_nothing(associated: RawPeer):
+    """A second A-ABORT would be an error of ours: Evt15 has no cell in Sta13 for it to be sent."""
+    for _ in range(2):
+        associated.subject.abort()
+    associated.link.run()
+    assert [type(pdu) for pdu in associated.news] == [Abort]
+
+
+def test_a_transport_that_is_lost_while_it_is_closed(
+    net: Net, associated: RawPeer, monkeypatch: pytest.MonkeyPatch
+):
+    """One that calls connectionLost from loseConnection leaves no timer of the close behind."""
+    transport = associated.link.far
+    monkeypatch.setattr(transport, "loseConnection", lambda: transport.lose(ConnectionDone()))
+    associated.send(ABORT)
+    assert associated.subject.state is Sta.Sta1
+    assert net.clock.getDelayedCalls() == []
+
+
+def test_tls_agrees_and_nobody_listens(associated: RawPeer):
+    """The transport is not asked for what nobody hears of: this one could not tell."""
+    associated.subject.handshakeCompleted()
+    assert associated.subject.state is Sta.Sta6

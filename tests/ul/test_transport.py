@@ -225,6 +225,13 @@ class TestTCP:
         assert tcp.quickacks == 3
         tcp.lose(ConnectionDone())
 
+    def test_where_there_is_no_quickack(self, tcp: TCPTransport, monkeypatch: pytest.MonkeyPatch):
+        """Only Linux has it."""
+        monkeypatch.setattr("dimse.ul.tcp._QUICKACK", None)
+        tcp.protocol.dataReceived(RQ[:10])
+        assert tcp.quickacks == 0
+        tcp.lose(ConnectionDone())
+
     def test_a_half_close_is_a_close(self, tcp: TCPTransport):
         """Without this interface Twisted reports the FIN of a peer as the end (H-S15)."""
         assert not IHalfCloseableProtocol.providedBy(tcp.protocol)
@@ -323,6 +330,19 @@ class TestDirectWrites:
         )
         assert sent.endswith(source.content)
         transport.lose(ConnectionDone())
+
+    def test_what_waits_when_its_turn_comes(self, net: Net, associated_tcp: TCPTransport):
+        """Then the transport says when there is room, and not the turn of the reactor."""
+        tcp = associated_tcp
+        large, small = bytes(100_000), b"small"
+        tcp.protocol.send(large)
+        tcp.handle.room = 0
+        tcp.protocol.send(small)
+        net.clock.advance(0)
+        assert tcp.protocol.sending_paused
+        assert tcp.flush() == small
+        assert not tcp.protocol.sending_paused
+        tcp.lose(ConnectionDone())
 
     def test_an_abort_does_not_pass_what_waits(self, net: Net, associated_tcp: TCPTransport):
         tcp = associated_tcp
