@@ -336,8 +336,6 @@ class Exchange:
         for end in (self.network.links[0].near, self.network.links[0].far):
             end.deaf = False
 
-    # The end
-
     def forget(self) -> None:
         """Let go of everything, so that a failure that nobody took is heard of."""
         self.ours = self.theirs = None
@@ -369,6 +367,7 @@ class Exchange:
         assert [call for call in calls if call not in self._calls] == []
         assert [len(sink.endings) for sink in self.sinks] == [1] * len(self.sinks)
         assert self.opened == self.closed
+        assert self.ours is None or len(self.ours._performer.scps) == 1  # none of a C-GET
         network.advance(DONE)
         assert network.clock.getDelayedCalls() == []
         assert [len(outcome.firings) for outcome in self.outcomes] == [1] * len(self.outcomes)
