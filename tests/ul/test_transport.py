@@ -228,7 +228,8 @@ class TestTCP:
     def test_where_there_is_no_quickack(self, tcp: TCPTransport, monkeypatch: pytest.MonkeyPatch):
         """Only Linux has it."""
         monkeypatch.setattr("dimse.ul.tcp._QUICKACK", None)
-        tcp.protocol.dataReceived(RQ[:10])
+        tcp.protocol.dataReceived(RQ + ECHO[:9])
+        assert "progress" in tcp.protocol._timers  # it is unfinished
         assert tcp.quickacks == 0
         tcp.lose(ConnectionDone())
 
