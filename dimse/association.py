@@ -120,6 +120,7 @@ class Association:
             self.events,
             excused=self._excuses,
             give_up=self._give_up,
+            pause=lambda paused: self.set_paused(self._invoker, paused),
             changed=self.proceed,
             window=self.window[0],
         )
@@ -221,6 +222,11 @@ class Association:
         (PS3.7 9.3.2.3)."""
         self._invoker.stop(invocation)
 
+    def set_full(self, invocation: Invocation, full: bool) -> None:
+        """Let the peer wait with further Pending responses, or go on; it goes on in any case while
+        another operation is outstanding."""
+        self._invoker.set_full(invocation, full)
+
     @contextmanager
     def performing(self, scp: SCP) -> Iterator[None]:
         """Let `scp` perform requests of the peer for a while, before all other SCPs.
@@ -241,6 +247,7 @@ class Association:
     def release(self) -> "Deferred[None]":
         """End the association in order, after the operations that are outstanding.
 
+        One with `Limits.answers` Pending responses that nobody takes is cancelled with C-CANCEL.
         Fires when the peer has confirmed; fails with an `AssociationError` if the association
         ends in another way. Only the requestor may release (PS3.7 A.5).
         """
@@ -251,6 +258,7 @@ class Association:
         self._releasing = True
         waiter: Deferred[None] = Deferred(lambda _: self._release_cancelled(waiter))
         self._release_waiters.append(waiter)
+        self._invoker.close()
         self.proceed()
         return waiter
 

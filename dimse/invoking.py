@@ -61,8 +61,8 @@ class Invoker:
     """Invokes operations on the peer, `window` at a time; the others wait their turn.
 
     `excused(request)` tells whether it is not the peer's fault that no response comes,
-    `give_up(error)` ends the association, and `changed()` is told when one operation less is
-    outstanding.
+    `give_up(error)` ends the association, `pause(paused)` stops reading or goes on, and `changed()`
+    is told when one operation less is outstanding.
     """
 
     _log = Logger()
@@ -76,6 +76,7 @@ class Invoker:
         *,
         excused: Callable[[Request], bool],
         give_up: Callable[[AssociationError], None],
+        pause: Callable[[bool], None],
         changed: Callable[[], None],
         window: int,
     ) -> None:
@@ -85,11 +86,14 @@ class Invoker:
         self._events = events
         self._excused = excused
         self._give_up = give_up
+        self._pause = pause
         self._changed = changed
         self._window = window
         self._message_id = 0
         self._invoked: dict[int, Invocation] = {}
         self._waiting: deque[Invocation] = deque()
+        self._full: set[Invocation] = set()  # whose Pending responses are not taken
+        self._paused = self._closing = False
         self._receiving: tuple[Invocation | None, Answer | None] = (None, None)
         self._data = bytearray()
 
@@ -125,6 +129,7 @@ class Invoker:
         invocation.answer = Deferred(lambda _: self._cancel(invocation))
         self._waiting.append(invocation)
         self._start()
+        self._pace()
         return invocation
 
     def stop(self, invocation: Invocation) -> None:
@@ -136,6 +141,7 @@ class Invoker:
             self._settle(invocation, CancelledError())
         elif invocation.request.message_id in self._invoked and not invocation.stopped:
             invocation.stopped = True
+            self._full.discard(invocation)
             message = CCancelRQ(message_id_being_responded_to=invocation.request.message_id)
             self._outbox.send(
                 invocation.context.context_id,
@@ -144,6 +150,23 @@ class Invoker:
                 sent=lambda: None,
                 failed=lambda _: None,
             )
+            self._pace()
+
+    def set_full(self, invocation: Invocation, full: bool) -> None:
+        """Whether whoever takes its Pending responses has enough of them, so that the peer waits.
+
+        It does so only while nothing else waits for a response, which is read behind them.
+        """
+        if full:
+            self._full.add(invocation)
+        else:
+            self._full.discard(invocation)
+        self._pace()
+
+    def close(self) -> None:
+        """Let what is outstanding end: C-CANCEL for that whose responses nobody takes."""
+        self._closing = True
+        self._pace()
 
     # What the peer sends
 
@@ -186,11 +209,20 @@ class Invoker:
         over = [*self._invoked.values(), *self._waiting]
         self._invoked.clear()
         self._waiting.clear()
+        self._full.clear()
         self._receiving = (None, None)
         for invocation in over:
             self._settle(invocation, reason)
 
     # Inside
+
+    def _pace(self) -> None:
+        while self._closing and self._full:
+            self.stop(self._full.pop())
+        paused = len(self._full) == 1 == len(self._invoked) and not self._waiting
+        if paused is not self._paused:
+            self._paused = paused
+            self._pause(paused)
 
     def _answered(self, invocation: Invocation, answer: Answer) -> None:
         message = invocation.message
@@ -246,9 +278,11 @@ class Invoker:
 
     def _finish(self, invocation: Invocation, outcome: Answer | DimseError) -> None:
         if self._invoked.pop(invocation.request.message_id, None) is not None:
+            self._full.discard(invocation)
             self._settle(invocation, outcome)
             self._start()
             self._changed()
+            self._pace()
 
     def _settle(self, invocation: Invocation, outcome: Answer | Exception) -> None:
         if invocation.timer is not None and invocation.timer.active():
@@ -270,6 +304,7 @@ class Invoker:
         """Forget a request of which nothing was sent; returns whether that was possible."""
         if invocation in self._waiting:
             self._waiting.remove(invocation)
+            self._pace()
             return True
         message = invocation.message
         if message is None or not self._outbox.discard(message):
@@ -277,6 +312,7 @@ class Invoker:
         del self._invoked[invocation.request.message_id]
         self._start()
         self._changed()
+        self._pace()
         return True
 
     def _cancel(self, invocation: Invocation) -> None:

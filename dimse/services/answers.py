@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from dimse.association import Association
-from dimse.errors import DimseError
+from dimse.errors import DimseError, MisuseError
 from dimse.invoking import Answer, Invocation
 from dimse.message.base import Request
 from dimse.message.status import CANCEL, Status
@@ -37,14 +37,14 @@ class _Inbox:
         """A Pending response came; with too many of them the peer has to wait."""
         self.pending.append(answer)
         if len(self.pending) >= self.association.limits.answers:
-            self.association.set_paused(self, True)
+            self._set_full(True)
         self._wake()
 
     def take(self) -> Answer:
         """The next answer."""
         answer = self.pending.popleft()
         if len(self.pending) <= self.association.limits.answers // 2:
-            self.association.set_paused(self, False)
+            self._set_full(False)
         return answer
 
     def end(self, final: Answer | Failure) -> None:
@@ -58,6 +58,11 @@ class _Inbox:
         self._waiters.append(waiter)
         return waiter
 
+    @property
+    def cut(self) -> bool:
+        """Whether the association was released before all answers were taken."""
+        return self.invocation is not None and self.invocation.stopped and not self.stopped
+
     def stop(self) -> None:
         """Send C-CANCEL, if there is still something to cancel."""
         if self.invocation is not None and self.final is None and not self.stopped:
@@ -68,7 +73,10 @@ class _Inbox:
         """Nobody wants what came, and what still comes: stop, and let nobody wait for it."""
         self.stop()
         self.pending.clear()
-        self.association.set_paused(self, False)
+
+    def _set_full(self, full: bool) -> None:
+        if self.invocation is not None:
+            self.association.set_full(self.invocation, full)
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -81,9 +89,12 @@ class Answers(Generic[Item, Result]):
     """The answers to one request, as they come: an async iterator, or to be awaited for all.
 
     The request is sent when the first answer is asked for. A peer that is faster than the loop
-    is made to wait. Leaving the loop sends C-CANCEL, and `aclose` (or `contextlib.aclosing`) also
-    waits for the final response; so does cancelling the Deferred of `result`. A failure raises
-    `StatusError` at the end; `status` is that of the last response.
+    is made to wait, unless another operation is outstanding: then `Limits.answers` is no bound.
+
+    Leaving a loop over the call itself, `async for match in find(...)`, sends C-CANCEL. A variable
+    keeps the operation alive: then `aclose`, or `contextlib.aclosing` around the loop, sends it,
+    and waits for the final response; so does cancelling the Deferred of `result`. A failure
+    raises `StatusError` at the end; `status` is that of the last response.
     """
 
     def __init__(self, association: Association, timeout: float | None) -> None:
@@ -178,6 +189,8 @@ class Answers(Generic[Item, Result]):
             final.raiseException()
         assert isinstance(final, Answer)
         self.status = status_of(final)
+        if self._inbox.cut:
+            raise MisuseError("the association was released before all answers were taken")
         if not (self._inbox.stopped and self.status == CANCEL):
             self.status = succeeded(final)
 

@@ -1,6 +1,6 @@
 """C-FIND in both roles: streams, collected answers, cancel, refusals (PS3.4 C.4.1, PS3.7 9.1.2)."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,15 +11,20 @@ from twisted.internet.defer import CancelledError, Deferred
 from dimse import (
     MODALITY_WORKLIST,
     STUDY_ROOT,
+    AssociationAbortedError,
     ContextError,
     Limits,
+    MisuseError,
     Operation,
     ProtocolError,
     QueryOptions,
     QuerySCP,
+    ReleasedError,
     StatusError,
     TimedOutError,
+    VerificationSCP,
     associate,
+    echo,
     find,
 )
 from dimse.message.messages import CCancelRQ, CEchoRQ, CFindRQ, CFindRSP
@@ -27,9 +32,10 @@ from dimse.services.dataset import decode, encode
 from dimse.testing import Network, ScriptedPeer
 from tests.sides import SIDES
 from tests.sides import joined as joined_by
-from tests.wire import EXPLICIT, IMPLICIT
+from tests.wire import EXPLICIT, IMPLICIT, VERIFICATION
 
 FIND = STUDY_ROOT.find
+LIMITS = Limits()
 
 
 def study(number: int) -> Dataset:
@@ -288,8 +294,102 @@ class TestPace:
             network.result(result)
 
 
-def connected(network: Network, endpoint: Any, server: ScriptedPeer) -> Any:
-    pending = associate(endpoint, [(FIND, [IMPLICIT])], reactor=network.clock)
+class TestBesideOthers:
+    """The user of a loop does something else on its association, or leaves it."""
+
+    COUNTS = (10, 100, 1000)  # below and above `Limits.answers`
+
+    def both(self, network: Network, count: int, window: int = 1) -> tuple[Any, Any]:
+        limits = Limits(operations_invoked=window, operations_performed=window)
+        endpoint = network.listen([QuerySCP(Index(count)), VerificationSCP()], limits=limits)
+        return network.associate(endpoint, [FIND, VERIFICATION], limits=limits)
+
+    @pytest.mark.parametrize("window", [1, 4])
+    @pytest.mark.parametrize("count", COUNTS)
+    def test_an_echo_for_each_match(self, network: Network, count: int, window: int):
+        """Its response comes behind matches that nobody takes meanwhile."""
+        ours, _ = self.both(network, count, window)
+
+        async def user() -> list[int]:
+            return [await echo(ours) async for _ in find(ours, KEYS)]
+
+        assert network.result(user()) == [0] * count
+
+    def test_the_loop_is_slow_again_afterwards(self, network: Network):
+        """What is read for the sake of the other operation does not open the gates for ever."""
+        index = Index(100_000)
+        limits = Limits(operations_invoked=2, operations_performed=2)
+        endpoint = network.listen([QuerySCP(index), VerificationSCP()], limits=limits)
+        ours, _ = network.associate(endpoint, [FIND, VERIFICATION], limits=limits)
+        answers = find(ours, KEYS)
+        network.result(answers.__anext__())
+        assert not network.links[0].near.reading
+        network.result(echo(ours))
+        network.result(answers.__anext__())
+        assert not network.links[0].near.reading
+        network.result(answers.aclose())
+
+    @pytest.mark.parametrize("count", COUNTS)
+    def test_release_in_the_loop(self, network: Network, count: int):
+        """It waits for nobody who would have to take the answers first."""
+        index = Index(count)
+        ours, _ = joined(network, index)
+
+        async def user() -> None:
+            async for _ in find(ours, KEYS):
+                await ours.release()
+
+        if count > LIMITS.answers:
+            with pytest.raises(MisuseError, match="released before all answers"):
+                network.result(user())
+        else:
+            network.result(user())
+        assert isinstance(ours.ended, ReleasedError)
+        assert index.closed == 1
+
+    @pytest.mark.parametrize("count", COUNTS)
+    def test_release_after_a_loop_over_a_variable(self, network: Network, count: int):
+        endpoint = network.listen([QuerySCP(Index(count))])
+
+        async def user() -> str:
+            async with associate(endpoint, [FIND], reactor=network.clock) as ours:
+                matches = find(ours, KEYS)
+                async for match in matches:
+                    break
+            return str(match.StudyInstanceUID)
+
+        assert network.result(user()) == "1.2.0"
+
+    def test_release_lets_others_take_what_they_asked_for(self, network: Network):
+        """A query whose matches are taken ends as if nobody had asked for the release."""
+        ours, _ = joined(network, Index(1000))
+        matches, released = find(ours, KEYS).result(), ours.release()
+        assert len(network.result(matches)) == 1000
+        network.result(released)
+
+    def test_the_abort_of_the_peer_is_heard(self, network: Network):
+        endpoint = network.endpoint()
+        server = network.scripted_acceptor(endpoint)
+        ours = connected(network, endpoint, server, [VERIFICATION])
+
+        async def user() -> None:
+            async for _ in find(ours, KEYS):
+                await echo(ours)
+
+        using = Deferred.fromCoroutine(user())
+        network.run()
+        for _ in range(100):
+            server.respond(0xFF00, encode(study(1), IMPLICIT))
+        server.abort()
+        with pytest.raises(AssociationAbortedError):
+            network.result(using)
+
+
+def connected(
+    network: Network, endpoint: Any, server: ScriptedPeer, contexts: Sequence[str] = ()
+) -> Any:
+    proposed = [(uid, [IMPLICIT]) for uid in (FIND, *contexts)]
+    pending = associate(endpoint, proposed, reactor=network.clock)
     network.run()
     server.accept()
     return network.result(pending)
