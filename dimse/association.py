@@ -135,6 +135,11 @@ class Association:
         return pdu.user_information or UserInformation()
 
     @property
+    def releasing(self) -> bool:
+        """Whether its release was asked for, on either side, so that no request may follow."""
+        return self._releasing or self._release_asked
+
+    @property
     def explanation(self) -> list[str]:
         """The outcome of the negotiation, in lines that a person can read."""
         return explain(self.request_pdu, self.answer_pdu, requestor=self.is_requestor)
