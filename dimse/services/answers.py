@@ -59,15 +59,24 @@ class _Inbox:
         return waiter
 
     @property
+    def outstanding(self) -> bool:
+        """Whether the final response is still to come."""
+        return self.invocation is not None and self.final is None
+
+    @property
     def cut(self) -> bool:
         """Whether the association was released before all answers were taken."""
         return self.invocation is not None and self.invocation.stopped and not self.stopped
 
     def stop(self) -> None:
-        """Send C-CANCEL, if there is still something to cancel."""
-        if self.invocation is not None and self.final is None and not self.stopped:
-            self.stopped = True
+        """Send C-CANCEL, or nothing at all, if there is still something to cancel."""
+        if self.final is not None or self.stopped:
+            return
+        self.stopped = True
+        if self.invocation is not None:
             self.association.stop(self.invocation)
+        else:
+            self.end(Failure(CancelledError()))
 
     def drop(self) -> None:
         """Nobody wants what came, and what still comes: stop, and let nobody wait for it."""
@@ -103,6 +112,7 @@ class Answers(Generic[Item, Result]):
         self._timeout = timeout
         self._inbox = _Inbox(association)
         self._resources = ExitStack()
+        self._concluded = False
 
     def __aiter__(self) -> Self:
         return self
@@ -138,28 +148,38 @@ class Answers(Generic[Item, Result]):
     async def aclose(self) -> None:
         """Send C-CANCEL if it is not over, and wait for the final response."""
         self._inbox.drop()
-        while self._inbox.invocation is not None and self._inbox.final is None:
+        self._concluded = True
+        while self._inbox.outstanding:
             await self._inbox.changed()
 
     def __del__(self) -> None:
-        self._inbox.drop()
+        if self._inbox.outstanding:
+            reactor: Any = self._association.clock
+            reactor.callFromThread(self._inbox.drop)  # whose garbage collection this is, who knows
 
     def result(self) -> "Deferred[Result]":
         """All of it: fires when the final response has come, fails with `StatusError` or
-        `AssociationError`. Cancelling sends C-CANCEL and waits for the final response."""
+        `AssociationError`, with `CancelledError` when it was cancelled before it was sent, or with
+        `MisuseError` when all was taken before. Cancelling sends C-CANCEL and waits for the final
+        response."""
         return Deferred.fromCoroutine(self._collect())
 
     def __await__(self) -> Generator[Any, Any, Result]:
         return self.result().__await__()
 
     async def _collect(self) -> Result:
+        if self._concluded:
+            raise MisuseError("its answers were taken before: ask again with a new call")
         try:
             items = [item async for item in self]
         except CancelledError:
             await self.aclose()
             raise
-        assert isinstance(self._inbox.final, Answer)
-        return self._result(items, self._inbox.final)
+        final = self._inbox.final
+        if isinstance(final, Failure):
+            final.raiseException()  # CancelledError: the loop ended without an answer
+        assert isinstance(final, Answer)
+        return self._result(items, final)
 
     def _start(self) -> None:
         inbox = self._inbox
@@ -183,6 +203,7 @@ class Answers(Generic[Item, Result]):
         invocation.answer.addBoth(ended)
 
     def _conclude(self, final: Answer | Failure) -> None:
+        self._concluded = True
         if isinstance(final, Failure):
             if self._inbox.stopped and final.check(CancelledError):
                 return  # it was taken back before anything was sent

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -246,6 +247,87 @@ class TestCancel:
         assert len(index.asked) == 1
 
 
+class TestOnce:
+    """An `Answers` is good for one operation, which may be none."""
+
+    @pytest.mark.parametrize("how", ["cancel", "aclose"])
+    def test_given_up_before_it_began(self, network: Network, how: str):
+        """Then nothing is sent, and the loop ends at once."""
+        index = Index(3)
+        ours, _ = joined(network, index)
+        answers = find(ours, KEYS)
+
+        async def user() -> list[Dataset]:
+            if how == "cancel":
+                answers.cancel()
+            else:
+                await answers.aclose()
+            return [match async for match in answers]
+
+        assert network.result(user()) == []
+        assert index.asked == []
+
+    def test_cancelled_while_it_waits_for_its_turn(self, network: Network):
+        """It is known which of the two `CancelledError` it is: nobody's bug."""
+        index = Index(1)
+        index.waits = Deferred()
+        ours, _ = joined(network, index)
+        first, second = find(ours, KEYS).result(), find(ours, KEYS)
+        result = second.result()
+        network.run()
+        second.cancel()
+        with pytest.raises(CancelledError):
+            network.result(result)
+        index.waits.callback(None)
+        network.result(first)
+        assert len(index.asked) == 1
+
+    def test_cancelled_before_it_is_awaited(self, network: Network):
+        ours, _ = joined(network, Index(1))
+        answers = find(ours, KEYS)
+        answers.cancel()
+        with pytest.raises(CancelledError):
+            network.result(answers.result())
+
+    @pytest.mark.parametrize("how", ["result", "loop", "aclose"])
+    def test_awaited_when_nothing_is_left(self, network: Network, how: str):
+        """That there are no matches would be a lie."""
+        ours, _ = joined(network, Index(3))
+
+        async def twice() -> list[Dataset]:
+            answers = find(ours, KEYS)
+            if how == "result":
+                assert len(await answers) == 3
+            elif how == "loop":
+                assert len([match async for match in answers]) == 3
+            else:
+                await answers.__anext__()
+                await answers.aclose()
+            return await answers
+
+        with pytest.raises(MisuseError):
+            network.result(twice())
+
+    def test_the_garbage_collector_of_another_thread(
+        self, network: Network, monkeypatch: pytest.MonkeyPatch
+    ):
+        """It runs wherever it likes, and leaves the transport to the thread of the reactor."""
+        calls: list[Any] = []
+        ours, _ = joined(network, Index(10_000))
+        answers = [find(ours, KEYS)]
+        network.result(answers[0].__anext__())
+        monkeypatch.setattr(network.clock, "callFromThread", calls.append)
+        written = len(network.links[0].near.writes)
+        thread = Thread(target=answers.clear)
+        thread.start()
+        thread.join()
+        assert len(network.links[0].near.writes) == written
+        (call,) = calls
+        call()
+        network.run()
+        assert not ours.busy
+
+
 class TestPace:
     def test_h_d22_a_peer_that_does_not_read_stops_the_generator(self, network: Network):
         index = Index(100_000)
@@ -355,8 +437,8 @@ class TestBesideOthers:
             async with associate(endpoint, [FIND], reactor=network.clock) as ours:
                 matches = find(ours, KEYS)
                 async for match in matches:
-                    break
-            return str(match.StudyInstanceUID)
+                    return str(match.StudyInstanceUID)
+            raise AssertionError
 
         assert network.result(user()) == "1.2.0"
 
