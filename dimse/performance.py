@@ -25,6 +25,7 @@ from dimse.message.status import (
     Status,
 )
 from dimse.performing import SCP, Operation, Outcome, Sink, escaped
+from dimse.sending import Whole
 from dimse.sop_classes import serves, service_of
 from dimse.ul.negotiation import AcceptedContext
 
@@ -118,11 +119,13 @@ class Stage(Protocol):
     def set_paused(self, performance: "Performance", paused: bool) -> None:
         """Stop reading for it, or go on."""
 
-    def send_pending(self, context_id: int, command: bytes, data: bytes | None) -> "Deferred[None]":
+    def send_pending(
+        self, context_id: int, command: bytes, source: Whole | None
+    ) -> "Deferred[None]":
         """Send a Pending response; fires when there is room for the next."""
 
     def respond(
-        self, performance: "Performance", context_id: int, command: bytes, data: bytes | None
+        self, performance: "Performance", context_id: int, command: bytes, source: Whole | None
     ) -> None:
         """Send the final response."""
 
@@ -309,29 +312,36 @@ class Performance:
             return
         if isinstance(outcome, int):
             outcome = Outcome(outcome)
-        status, request = self._status(outcome.status), self._request
+        status = self._status(outcome.status)
         text = f"{status} {outcome.comment}".rstrip()
         if self._stage.over:
             self._say(f"{text}, but the peer was not told", failed=not status.is_success)
             return
-        data = outcome.data
-        if request is not None:
-            response = request.respond(
-                status, outcome.comment, offending=outcome.offending, **outcome.elements
-            )
-            command = response.encode(has_data_set=data is not None)
-            if response.HAS_DATA_SET is False:
-                data = None
-            if self._handler is not None:
-                self._handler.stop(status=int(status))
-        else:
-            command, data = self.asked.refusal(status, outcome.comment), None
+        try:
+            command, source = self._encoded(outcome)
+        except Exception:  # noqa: BLE001  a bug of a performer stays its own
+            self._report(Failure())
+            status = Status(PROCESSING_FAILURE)
+            text, command, source = str(status), self.asked.refusal(status, ""), None
+        if self._handler is not None:
+            self._handler.stop(status=int(status))
         self._answered = True
         self._stop_timer()
-        self._stage.respond(self, self.asked.context.context_id, command, data)
+        self._stage.respond(self, self.asked.context.context_id, command, source)
         if self._command is not None:
             self._command.stop(status=int(status))
         self._say(text, failed=not (status.is_success or status == CANCEL))  # not waited for
+
+    def _encoded(self, outcome: Outcome) -> tuple[bytes, Whole | None]:
+        """The command set and the data set of a response."""
+        if self._request is None:
+            return self.asked.refusal(self._status(outcome.status), outcome.comment), None
+        response = self._request.respond(
+            outcome.status, outcome.comment, offending=outcome.offending, **outcome.elements
+        )
+        source = None if outcome.data is None else Whole(outcome.data)
+        command = response.encode(has_data_set=source is not None)
+        return command, None if response.HAS_DATA_SET is False else source
 
     def _status(self, code: int) -> Status:
         kind, request = MESSAGES.get(self.asked.field), self._request

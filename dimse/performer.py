@@ -138,7 +138,9 @@ class Performer:
         """Stop reading for it, or go on."""
         self.association.set_paused(performance, paused)
 
-    def send_pending(self, context_id: int, command: bytes, data: bytes | None) -> "Deferred[None]":
+    def send_pending(
+        self, context_id: int, command: bytes, source: Whole | None
+    ) -> "Deferred[None]":
         """Send a Pending response; fires when the transport has it, and others had their turn."""
         taken: Deferred[None] = Deferred()
 
@@ -151,12 +153,11 @@ class Performer:
                 if self._turn is None:
                     self._turn = self._clock.callLater(0, self._next_turn)
 
-        source = None if data is None else Whole(data)
         self._outbox.send(context_id, command, source, sent=sent, failed=lambda _: None)
         return taken
 
     def respond(
-        self, performance: Performance, context_id: int, command: bytes, data: bytes | None
+        self, performance: Performance, context_id: int, command: bytes, source: Whole | None
     ) -> None:
         """Send a response; the room of its request is free when the transport has it."""
 
@@ -164,7 +165,6 @@ class Performer:
             self._performing.discard(performance)
             self.association.proceed()
 
-        source = None if data is None else Whole(data)
         self._outbox.send(context_id, command, source, sent=sent, failed=lambda _: None)
 
     def call_later(self, expired: Callable[[], object]) -> IDelayedCall:

@@ -10,7 +10,7 @@ from dimse.errors import AssociationAbortedError, ConnectionLostError, DimseErro
 from dimse.message import command
 from dimse.message.base import Response
 from dimse.message.messages import MESSAGES
-from dimse.performing import Peer
+from dimse.performing import Outcome, Peer
 from dimse.services.verification import VerificationSCP
 from dimse.ul.pdu import PDataTF
 from tests.memory import Net, RawPeer, RecordingSink
@@ -102,6 +102,42 @@ class TestResponses:
         client.send(ECHO)
         assert client.received
         self.reported(net, TypeError, 2)
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            Outcome(0, elements={"affected_sop_instance_uid": "1.2.é"}),
+            Outcome(0, elements={"message_id_being_responded_to": 70000}),
+            Outcome(0, data="text"),  # type: ignore[arg-type]
+            Outcome(0, comment=7),  # type: ignore[arg-type]
+        ],
+    )
+    def test_an_outcome_that_cannot_be_encoded(self, net: Net, client: RawPeer, outcome: Outcome):
+        on_finish: Any = lambda sink: succeed(outcome)  # noqa: E731
+        self.answered_all_the_same(net, client, "on_finish", on_finish)
+
+    @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
+    @pytest.mark.parametrize("offending", ["PatientID", 1 << 40])
+    def test_a_status_error_that_cannot_be_encoded(
+        self, net: Net, client: RawPeer, where: str, offending: Any
+    ):
+        def refuse(_: object) -> Any:
+            raise StatusError(0xA700, offending=(offending,))
+
+        self.answered_all_the_same(net, client, where, refuse)
+
+    @staticmethod
+    def answered_all_the_same(net: Net, client: RawPeer, where: str, fault: Any) -> None:
+        """With 0x0110, and the next request has its place in the window."""
+        working = getattr(net.scp, where)
+        setattr(net.scp, where, fault)
+        client.send(STORE, data(b"ab"))
+        assert [response.status for response in responses(client)] == [0x0110]
+        assert len(net.failures) == 1
+        net.failures.clear()
+        setattr(net.scp, where, working)
+        client.send(STORE, data(b"ab"))
+        assert [response.status for response in responses(client)] == [0]
 
     @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
     def test_an_exception(self, net: Net, client: RawPeer, where: str):
