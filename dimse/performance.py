@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from dimse.errors import AssociationError, DimseError, StatusError
+from dimse.errors import AssociationError, DimseError, MisuseError, StatusError
 from dimse.events import Span
 from dimse.message.base import RESPONSE_BIT, Request
 from dimse.message.command import NO_DATA_SET, Value, encode
@@ -18,7 +18,7 @@ from dimse.message.status import (
     CANCEL,
     MISTYPED_ARGUMENT,
     NO_SUCH_SOP_CLASS,
-    PENDING,
+    PENDING_CODES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     UNRECOGNIZED_OPERATION,
@@ -224,11 +224,15 @@ class Performance:
         """A Pending response; the time until the peer takes it is the peer's."""
         if self._answered or self._stage.over or self._request is None:
             return fail(CancelledError())  # it was told to end, and goes on
+        if outcome.status not in PENDING_CODES:
+            return fail(MisuseError(f"{outcome.status!r} is no Pending status (PS3.7 C.2)"))
+        try:
+            command, source = self._encoded(outcome)
+        except Exception:  # noqa: BLE001  a bug of whoever waits for it
+            return fail()
         self._stop_timer()
-        response = self._request.respond(outcome.status, **outcome.elements)
-        command = response.encode(has_data_set=outcome.data is not None)
-        sent = self._stage.send_pending(self.asked.context.context_id, command, outcome.data)
-        return sent.addCallback(lambda _: self.progress())
+        sent = self._stage.send_pending(self.asked.context.context_id, command, source)
+        return sent.addBoth(self._went_on)
 
     def progress(self) -> None:
         """It has `Limits.perform` from now on."""
@@ -252,6 +256,10 @@ class Performance:
             return None
         metadata["command_field"] = self.asked.field
         return Span(association.events, association.seconds, name, metadata)
+
+    def _went_on(self, taken: None | Failure) -> None | Failure:
+        self.progress()
+        return taken
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -372,6 +380,6 @@ def _checked(outcome: Any) -> int | Outcome:
     status = outcome.status if isinstance(outcome, Outcome) else outcome
     if not isinstance(status, int) or not 0 <= status <= 0xFFFF:
         raise TypeError(f"{status!r} is no status")
-    if PENDING <= status <= PENDING + 1:
+    if status in PENDING_CODES:
         raise TypeError("a Pending status cannot be final (PS3.7 C.2)")
     return outcome  # type: ignore[no-any-return]  # an int or an Outcome, as looked at above

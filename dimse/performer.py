@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dimse.errors import AssociationError, ProtocolError, StatusError
@@ -56,6 +56,7 @@ class Performer:
         self._receiving: Performance | None = None
         self._held: Asked | None = None
         self._in_a_row = 0  # Pending responses since others had a turn
+        self._pending: set[Deferred[None]] = set()  # responses that the transport has not taken
         self._yielding: list[Deferred[None]] = []
         self._turn: IDelayedCall | None = None
 
@@ -120,6 +121,10 @@ class Performer:
         performing, self._performing = self._performing, set()
         for performance in performing:
             performance.abort(reason)
+        pending, self._pending = self._pending, set()
+        for taken in pending:
+            if not taken.called:  # else it was cancelled meanwhile
+                taken.errback(CancelledError())
 
     # Stage
 
@@ -143,10 +148,12 @@ class Performer:
     ) -> "Deferred[None]":
         """Send a Pending response; fires when the transport has it, and others had their turn."""
         taken: Deferred[None] = Deferred()
+        self._pending.add(taken)
 
         def sent() -> None:
             self._in_a_row += 1
             if self._in_a_row < _BATCH:
+                self._pending.discard(taken)
                 taken.callback(None)
             else:
                 self._yielding.append(taken)
@@ -194,6 +201,7 @@ class Performer:
     def _next_turn(self) -> None:
         self._turn, self._in_a_row = None, 0
         yielding, self._yielding = self._yielding, []
+        self._pending.difference_update(yielding)
         for taken in yielding:
             if not taken.called:  # else it was cancelled meanwhile
                 taken.callback(None)

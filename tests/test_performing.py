@@ -4,16 +4,22 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from dimse.errors import AssociationAbortedError, ConnectionLostError, DimseError, StatusError
+from dimse.errors import (
+    AssociationAbortedError,
+    ConnectionLostError,
+    DimseError,
+    MisuseError,
+    StatusError,
+)
 from dimse.message import command
 from dimse.message.base import Response
-from dimse.message.messages import MESSAGES
+from dimse.message.messages import MESSAGES, CFindRQ
 from dimse.performing import Outcome, Peer
 from dimse.services.verification import VerificationSCP
 from dimse.ul.pdu import PDataTF
-from tests.memory import Net, RawPeer, RecordingSink
+from tests.memory import LIMITS, Net, RawPeer, RecordingSink
 from tests.scripted import (
     ABORT,
     COMMAND,
@@ -61,6 +67,10 @@ def elements_of(client: RawPeer) -> dict[str, command.Value]:
     (pdu,) = client.news
     assert isinstance(pdu, PDataTF)
     return command.decode(bytes(pdu.pdvs[0].fragment))
+
+
+def find_rq() -> CFindRQ:
+    return CFindRQ(message_id=1, affected_sop_class_uid=CT_STORAGE, priority=0)
 
 
 def raw_command(context_id: int = 1, **elements: command.Value) -> bytes:
@@ -195,6 +205,69 @@ class TestResponses:
         """The log has it, so that somebody can mend it."""
         assert [failure.type for failure in net.failures] == [kind] * times
         net.failures.clear()
+
+
+class TestPending:
+    """Pending responses of an operation, and the time that it has (`Limits.perform`)."""
+
+    @pytest.fixture
+    def operation(self, net: Net, client: RawPeer) -> Any:
+        """One that is performed for ever."""
+        net.scp.on_finish = lambda sink: Deferred()
+        client.send(command_pdu(find_rq(), 3), data(b"ab"))
+        return net.scp.sinks[0].operation
+
+    def answered_in_time(self, net: Net, client: RawPeer) -> None:
+        net.advance(LIMITS.perform + 1)
+        assert responses(client)[-1].status == 0x0110
+
+    @pytest.mark.parametrize("status", [0x0000, 0xA700, 0xFE00, 0xFF02, "0xFF00", None])
+    def test_a_status_that_is_not(self, net: Net, client: RawPeer, operation: Any, status: Any):
+        """A final status would be followed by another one."""
+        assert isinstance(net.outcome(operation.pending(status)).value, MisuseError)
+        assert client.received == b""
+        self.answered_in_time(net, client)
+
+    @pytest.mark.parametrize(
+        ("what", "kind"),
+        [
+            ({"data": "text"}, TypeError),
+            ({"affected_sop_class_uid": "1.é"}, MisuseError),
+        ],
+    )
+    def test_what_cannot_be_encoded(
+        self, net: Net, client: RawPeer, operation: Any, what: dict[str, Any], kind: type[Exception]
+    ):
+        """Whoever sends it hears of it, and has no more time than before."""
+        assert isinstance(net.outcome(operation.pending(0xFF00, **what)).value, kind)
+        assert client.received == b""
+        self.answered_in_time(net, client)
+
+    def test_cancelled(self, net: Net, client: RawPeer, operation: Any):
+        """It has the time again that was the peer's while it did not read."""
+        client.subject.sending_paused = True
+        pending = net.outcome(operation.pending(0xFF00))
+        pending.deferred.cancel()
+        assert isinstance(pending.value, CancelledError)
+        client.subject.resumeProducing()
+        self.answered_in_time(net, client)
+
+    @pytest.mark.parametrize("how", ["cut", "abort"])
+    @pytest.mark.parametrize("waiting_for", ["peer", "turn"])
+    def test_the_end_of_the_association(
+        self, net: Net, client: RawPeer, operation: Any, how: str, waiting_for: str
+    ):
+        """H-R: it fires, though the response is never sent or others never had their turn."""
+        client.subject.sending_paused = waiting_for == "peer"
+        for _ in range(40):
+            pending = net.outcome(operation.pending(0xFF00, b"ab"))
+        assert pending.firings == []
+        if how == "cut":
+            client.link.cut()
+        else:
+            operation.association.abort()
+        assert isinstance(pending.value, CancelledError)
+        assert isinstance(net.outcome(operation.pending(0xFF00)).value, CancelledError)
 
 
 class TestEndings:

@@ -14,6 +14,7 @@ from dimse.message.messages import MEDIUM, CFindRQ
 from dimse.message.status import (
     IDENTIFIER_MISMATCH,
     PENDING,
+    PENDING_CODES,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
 )
@@ -91,7 +92,7 @@ class QuerySCP:
     extended negotiation (`dimse.services.extended`). The generator runs no faster than the peer
     reads, and is closed when the peer cancels or the association ends. It yields Datasets that
     hold what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises
-    `StatusError` to fail. What was negotiated is in `operation.association.extended`.
+    `StatusError` to fail. A pair with any other status ends it: that status is the answer. What was negotiated is in `operation.association.extended`.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ class QuerySCP:
             async with aclosing(matches):
                 async for match in matches:
                     status, dataset = match if isinstance(match, tuple) else (PENDING, match)
+                    if status not in PENDING_CODES:
+                        return status
                     await operation.pending(status, encode(dataset, syntax))
             return SUCCESS
 

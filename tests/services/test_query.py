@@ -126,6 +126,37 @@ class TestAnswers:
 
         assert network.result(statuses()) == [0xFF01]
 
+    @pytest.mark.parametrize("status", [0x0000, 0xA700, 0xFE00, 0xB000, 0x0110])
+    def test_a_pair_with_another_status_is_the_last(self, network: Network, status: int):
+        """It answers the query, and the generator is closed."""
+        index = Index(2)
+
+        async def ends(identifier: Dataset, operation: Operation) -> Any:
+            async with aclosing(index(identifier, operation)) as studies:
+                async for each in studies:
+                    yield each
+                    yield status, None
+
+        client = network.scripted_requestor(network.listen([QuerySCP(ends)]))
+        client.associate([(FIND, [IMPLICIT])])
+        request = CFindRQ(message_id=1, affected_sop_class_uid=FIND, priority=0)
+        client.command(request, encode(KEYS, IMPLICIT))
+        network.run()
+        assert statuses(client) == [0xFF00, status]
+        assert (index.yielded, index.closed) == (1, 1)
+
+    @pytest.mark.parametrize("status", [None, "0xA700", 0x1FF00])
+    def test_a_pair_without_status(self, network: Network, status: Any):
+        """H-R25: 0x0110, as for a performer that returns junk."""
+
+        async def junk(identifier: Dataset, operation: Operation) -> Any:
+            yield status, study(1)
+
+        ours, _ = joined(network, junk)
+        with pytest.raises(StatusError, match="0x0110"):
+            network.result(find(ours, KEYS).result())
+        assert len(network.flush_logged_errors(TypeError)) == 1
+
     def test_a_failure(self, network: Network):
         async def full(identifier: Dataset, operation: Operation) -> Any:
             yield study(1)
@@ -477,6 +508,12 @@ def connected(
     return network.result(pending)
 
 
+def statuses(client: ScriptedPeer) -> list[int]:
+    found = [each.message for each in client.messages]
+    assert all(isinstance(message, CFindRSP) for message in found)
+    return [message.status for message in found if isinstance(message, CFindRSP)]
+
+
 class TestMessages:
     """A scripted SCU of who answers, be that the acceptor or, with roles for it, the requestor."""
 
@@ -488,14 +525,9 @@ class TestMessages:
     def request(self, message_id: int = 1) -> CFindRQ:
         return CFindRQ(message_id=message_id, affected_sop_class_uid=FIND, priority=0)
 
-    def statuses(self, client: ScriptedPeer) -> list[int]:
-        found = [each.message for each in client.messages]
-        assert all(isinstance(message, CFindRSP) for message in found)
-        return [message.status for message in found if isinstance(message, CFindRSP)]
-
     def test_pending_with_identifier_then_success_without(self, client: ScriptedPeer):
         client.command(self.request(), encode(KEYS, IMPLICIT))
-        assert self.statuses(client) == [0xFF00, 0xFF00, 0x0000]
+        assert statuses(client) == [0xFF00, 0xFF00, 0x0000]
         first, _, last = client.messages
         assert first.data is not None
         assert decode(first.data, IMPLICIT).StudyInstanceUID == "1.2.0"
@@ -518,14 +550,14 @@ class TestMessages:
 
     def test_h_d21_an_identifier_that_is_none(self, client: ScriptedPeer):
         client.command(self.request(), b"\xff" * 7)
-        assert self.statuses(client) == [0xA900]
+        assert statuses(client) == [0xA900]
         assert self.index.asked == []
 
     def test_h_d21_an_identifier_too_long(self, client: ScriptedPeer):
         long = Dataset()
         long.StudyInstanceUID = ["1.2.3.4.5.6.7.8"] * 200_000
         client.command(self.request(), encode(long, IMPLICIT))
-        assert self.statuses(client) == [0xA900]
+        assert statuses(client) == [0xA900]
 
     @pytest.mark.parametrize("message_id", [1, 7])
     def test_h_d10_a_cancel_for_nothing(self, client: ScriptedPeer, message_id: int):
@@ -560,31 +592,31 @@ class TestMessages:
         network.run()
         for _ in range(10):
             network.advance(0)
-        assert self.statuses(client)[-1] == 0xFE00
-        assert self.statuses(client).count(0xFE00) == 1
+        assert statuses(client)[-1] == 0xFE00
+        assert statuses(client).count(0xFE00) == 1
         assert self.index.closed == 1
 
     def test_h_d08_a_duplicate_message_id(self, client: ScriptedPeer, network: Network):
         self.index.waits = Deferred()
         client.command(self.request(), encode(KEYS, IMPLICIT))
         client.command(self.request(), encode(KEYS, IMPLICIT))
-        assert self.statuses(client) == [0xFF00, 0xFF00, 0x0210]
+        assert statuses(client) == [0xFF00, 0xFF00, 0x0210]
         self.index.waits.callback(None)
         network.run()
-        assert self.statuses(client)[-1] == 0x0000
+        assert statuses(client)[-1] == 0x0000
 
     def test_it_never_ends(self, client: ScriptedPeer, network: Network):
         """H-R25: answered by its time-out, and the association lives on."""
         self.index.waits = Deferred()
         client.command(self.request(), encode(KEYS, IMPLICIT))
         network.advance(299)
-        assert self.statuses(client) == [0xFF00, 0xFF00]
+        assert statuses(client) == [0xFF00, 0xFF00]
         network.advance(2)
-        assert self.statuses(client)[-1] == 0x0110
+        assert statuses(client)[-1] == 0x0110
         assert self.index.closed == 1
         self.index.waits = None
         client.command(self.request(2), encode(KEYS, IMPLICIT))
-        assert self.statuses(client)[-1] == 0x0000
+        assert statuses(client)[-1] == 0x0000
 
 
 def test_extended_negotiation(network: Network):
