@@ -257,7 +257,7 @@ class Performance:
         metadata["command_field"] = self.asked.field
         return Span(association.events, association.seconds, name, metadata)
 
-    def _went_on(self, taken: None | Failure) -> None | Failure:
+    def _went_on(self, taken: Failure | None) -> Failure | None:
         self.progress()
         return taken
 

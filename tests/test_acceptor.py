@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent
 
-from dimse.acceptor import AcceptorFactory, Admission, listen
+from dimse.acceptor import AcceptorFactory, listen
+from dimse.admission import Admission
 from dimse.errors import MisuseError
 from dimse.limits import Limits
 from dimse.services.verification import VerificationSCP

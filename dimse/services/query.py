@@ -92,7 +92,8 @@ class QuerySCP:
     extended negotiation (`dimse.services.extended`). The generator runs no faster than the peer
     reads, and is closed when the peer cancels or the association ends. It yields Datasets that
     hold what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises
-    `StatusError` to fail. A pair with any other status ends it: that status is the answer. What was negotiated is in `operation.association.extended`.
+    `StatusError` to fail. A pair with any other status ends it: that status is the answer.
+    What was negotiated is in `operation.association.extended`.
     """
 
     def __init__(
