@@ -44,7 +44,7 @@ class Admission:
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for an `identity_response` that cannot be sent."""
-        response = self.identity_response
+        response: object = self.identity_response
         if response is not None and not (
             isinstance(response, bytes) and len(response) <= _LONGEST_RESPONSE
         ):

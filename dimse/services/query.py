@@ -1,13 +1,14 @@
 """Queries: C-FIND, SCU and SCP, of every information model (PS3.4 C, K, Q, U, V, CC)."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
+from inspect import iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 from pydicom import Dataset
 
 from dimse.association import Association
-from dimse.errors import DimseError, ProtocolError, StatusError
+from dimse.errors import DimseError, MisuseError, ProtocolError, StatusError
 from dimse.invoking import Answer
 from dimse.message.base import Request
 from dimse.message.messages import MEDIUM, CFindRQ
@@ -90,10 +91,11 @@ class QuerySCP:
 
     `models` are the information models that it answers for, `options` what it supports of their
     extended negotiation (`dimse.services.extended`). The generator runs no faster than the peer
-    reads, and is closed when the peer cancels or the association ends. It yields Datasets that
-    hold what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises
-    `StatusError` to fail. A pair with any other status ends it: that status is the answer.
-    What was negotiated is in `operation.association.extended`.
+    reads, and is closed when the peer cancels or the association ends; any other async iterator
+    will do, and is closed if it has `aclose`. It yields Datasets that hold what was asked for, or
+    pairs of a Pending status (FF00H, FF01H) and one; it raises `StatusError` to fail. A pair with
+    any other status ends it: that status is the answer. What was negotiated is in
+    `operation.association.extended`. Raises `MisuseError` for another kind of function.
     """
 
     def __init__(
@@ -104,6 +106,8 @@ class QuerySCP:
         options: Options | None = None,
         transfer_syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES,
     ) -> None:
+        if isgeneratorfunction(find) or iscoroutinefunction(find):
+            raise MisuseError("find has to be an async generator function: async def, and yield")
         supported = SupportedContext(
             tuple(transfer_syntaxes), extended=options.answer if options is not None else None
         )
@@ -125,11 +129,11 @@ class QuerySCP:
             syntax = operation.context.transfer_syntax
             identifier = received(data, operation)
             matches: Any = self._find(identifier, operation)
-            async with aclosing(matches):
+            async with aclosing(matches) if hasattr(matches, "aclose") else nullcontext():
                 async for match in matches:
                     status, dataset = match if isinstance(match, tuple) else (PENDING, match)
                     if status not in PENDING_CODES:
-                        return status
+                        return status  # type: ignore[no-any-return]  # looked at like any other
                     await operation.pending(status, encode(dataset, syntax))
             return SUCCESS
 

@@ -73,6 +73,22 @@ class Index:
             self.closed += 1
 
 
+class Countdown:
+    """An async iterator that is a class."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __aiter__(self) -> "Countdown":
+        return self
+
+    async def __anext__(self) -> Dataset:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return study(self.left)
+
+
 @pytest.fixture
 def network() -> Iterator[Network]:
     with Network() as network:
@@ -129,13 +145,15 @@ class TestAnswers:
     @pytest.mark.parametrize("status", [0x0000, 0xA700, 0xFE00, 0xB000, 0x0110])
     def test_a_pair_with_another_status_is_the_last(self, network: Network, status: int):
         """It answers the query, and the generator is closed."""
-        index = Index(2)
+        index, closed = Index(2), list[bool]()
 
         async def ends(identifier: Dataset, operation: Operation) -> Any:
-            async with aclosing(index(identifier, operation)) as studies:
-                async for each in studies:
+            try:
+                async for each in index(identifier, operation):
                     yield each
                     yield status, None
+            finally:
+                closed.append(True)
 
         client = network.scripted_requestor(network.listen([QuerySCP(ends)]))
         client.associate([(FIND, [IMPLICIT])])
@@ -143,7 +161,7 @@ class TestAnswers:
         client.command(request, encode(KEYS, IMPLICIT))
         network.run()
         assert statuses(client) == [0xFF00, status]
-        assert (index.yielded, index.closed) == (1, 1)
+        assert (index.yielded, closed) == (1, [True])
 
     @pytest.mark.parametrize("status", [None, "0xA700", 0x1FF00])
     def test_a_pair_without_status(self, network: Network, status: Any):
@@ -156,6 +174,24 @@ class TestAnswers:
         with pytest.raises(StatusError, match="0x0110"):
             network.result(find(ours, KEYS).result())
         assert len(network.flush_logged_errors(TypeError)) == 1
+
+    def test_an_iterator_that_is_no_generator(self, network: Network):
+        """It has no `aclose`, and needs none."""
+        ours, _ = joined(network, lambda identifier, operation: Countdown(3))
+        assert len(network.result(find(ours, KEYS).result())) == 3
+
+    @pytest.mark.parametrize("how", ["generator", "coroutine"])
+    def test_a_function_of_another_kind(self, how: str):
+        """It is found out before the first query."""
+
+        def generator(identifier: Dataset, operation: Operation) -> Any:
+            yield study(1)
+
+        async def coroutine(identifier: Dataset, operation: Operation) -> Any:
+            return [study(1)]
+
+        with pytest.raises(MisuseError, match="async generator"):
+            QuerySCP(generator if how == "generator" else coroutine)  # type: ignore[arg-type]
 
     def test_a_failure(self, network: Network):
         async def full(identifier: Dataset, operation: Operation) -> Any:
