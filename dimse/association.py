@@ -217,7 +217,7 @@ class Association:
         Raises the `AssociationError` that has ended the association, or `MisuseError`.
         """
         if self.ended is not None:
-            raise self.ended
+            raise self.ended.with_traceback(None)  # each raise adds to it what it passes
         if self._releasing:
             raise MisuseError("a request after the release of the association (PS3.7 A.5)")
         return self._invoker.invoke(context, request, source, on_pending, timeout)

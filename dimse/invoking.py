@@ -15,6 +15,7 @@ from dimse.errors import (
     AssociationAbortedError,
     AssociationError,
     DimseError,
+    MisuseError,
     ProtocolError,
     TimedOutError,
 )
@@ -90,6 +91,7 @@ class Invoker:
         self._changed = changed
         self._window = window
         self._message_id = 0
+        self._used: set[int] = set()  # Message IDs of what is outstanding or waits
         self._invoked: dict[int, Invocation] = {}
         self._waiting: deque[Invocation] = deque()
         self._full: set[Invocation] = set()  # whose Pending responses are not taken
@@ -103,11 +105,15 @@ class Invoker:
         return bool(self._invoked)
 
     def next_message_id(self) -> int:
-        """A Message ID that no outstanding request has (PS3.7 9.1.1.1.1)."""
-        used = self._invoked.keys() | {each.request.message_id for each in self._waiting}
+        """A Message ID that no outstanding request has (PS3.7 9.1.1.1.1).
+
+        Raises `MisuseError` when there is none left.
+        """
+        if len(self._used) >= _LAST_MESSAGE_ID:
+            raise MisuseError(f"{len(self._used)} requests wait: no Message ID is free")
         while True:
             self._message_id = self._message_id % _LAST_MESSAGE_ID + 1
-            if self._message_id not in used:
+            if self._message_id not in self._used:
                 return self._message_id
 
     def invoke(
@@ -122,8 +128,11 @@ class Invoker:
 
         Cancelling its `answer` takes a request back that was not sent; one that was is cancelled
         with C-CANCEL if it is C-FIND, C-GET or C-MOVE, else forgotten; cut off in the middle of
-        its data set, it ends the association.
+        its data set, it ends the association. Raises `MisuseError` for a Message ID in use.
         """
+        if request.message_id in self._used:
+            raise MisuseError(f"Message ID {request.message_id} is in use (PS3.7 9.1.1.1.1)")
+        self._used.add(request.message_id)
         seconds = self._limits.response if response_time is None else response_time
         invocation = Invocation(context, request, source, on_pending, seconds)
         invocation.answer = Deferred(lambda _: self._cancel(invocation))
@@ -209,6 +218,7 @@ class Invoker:
         over = [*self._invoked.values(), *self._waiting]
         self._invoked.clear()
         self._waiting.clear()
+        self._used.clear()
         self._full.clear()
         self._receiving = (None, None)
         for invocation in over:
@@ -278,6 +288,7 @@ class Invoker:
 
     def _finish(self, invocation: Invocation, outcome: Answer | DimseError) -> None:
         if self._invoked.pop(invocation.request.message_id, None) is not None:
+            self._used.discard(invocation.request.message_id)
             self._full.discard(invocation)
             self._settle(invocation, outcome)
             self._start()
@@ -304,12 +315,16 @@ class Invoker:
         """Forget a request of which nothing was sent; returns whether that was possible."""
         if invocation in self._waiting:
             self._waiting.remove(invocation)
+            self._used.discard(invocation.request.message_id)
             self._pace()
             return True
         message = invocation.message
         if message is None or not self._outbox.discard(message):
             return False
         del self._invoked[invocation.request.message_id]
+        self._used.discard(invocation.request.message_id)
+        if invocation.span is not None:
+            invocation.span.fail(CancelledError("taken back before it was sent"))
         self._start()
         self._changed()
         self._pace()

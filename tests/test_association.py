@@ -1,6 +1,7 @@
 """An association in use, both sides in memory: release, abort, `async with` (PS3.8 7.2, 7.3)."""
 
 from dataclasses import replace
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -325,6 +326,19 @@ class TestAbort:
         pair[2].cut()
         both_ended(pair, ConnectionLostError)
         assert isinstance(outstanding.value, ConnectionLostError)
+
+
+def test_what_has_ended_it_keeps_nobody_alive(pair: Pair):
+    """Each request afterwards raises the same error, whose traceback would keep all callers."""
+    ours: Any = pair[0]
+    ours.abort()
+
+    def depth() -> int:
+        with pytest.raises(AssociationAbortedError):
+            ours.invoke(ours.contexts[1], echo_rq(), None, lambda _: None)
+        return len(list(walk_tb(ours.ended.__traceback__)))
+
+    assert len({depth() for _ in range(5)}) == 1
 
 
 class TestContextManager:
