@@ -193,6 +193,8 @@ class Performance:
 
     def cancel(self) -> None:
         """The peer sent C-CANCEL; what performs answers, with FE00H unless it knows better."""
+        if self._cancelled:
+            return  # a second one must not end what the first one left to end in order
         if self._request is not None and self._request.HAS_MANY_RESPONSES:
             self._cancelled = True
             self._cancel_finishing()

@@ -192,6 +192,9 @@ class Performer:
     def _start(self, asked: Asked) -> None:
         refusal = StatusError(DUPLICATE_INVOCATION) if self._is_outstanding(asked) else None
         performance = Performance(self, asked, refusal)
+        if self.association.ended is not None:  # by what performs it
+            performance.abort(self.association.ended)
+            return
         self._performing.add(performance)
         if asked.has_data_set:
             self._receiving = performance

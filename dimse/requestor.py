@@ -13,6 +13,9 @@ from twisted.python.failure import Failure
 
 from dimse.association import Association
 from dimse.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
     ConnectionLostError,
@@ -129,6 +132,12 @@ class RequestorFactory(ClientFactory):
     def _cancelled(self) -> None:
         self._negotiated("failed", 0)
         if self._protocol is not None:
+            self._protocol.outcome = AssociationAbortedError(
+                AbortSource.SERVICE_USER,
+                AbortReason.NOT_SPECIFIED,
+                by_peer=False,
+                why="associate() was cancelled",
+            )
             self._protocol.abort()
 
 

@@ -15,7 +15,7 @@ from dimse.errors import (
 )
 from dimse.message import command
 from dimse.message.base import Response
-from dimse.message.messages import MESSAGES, CFindRQ
+from dimse.message.messages import MESSAGES, CCancelRQ, CFindRQ
 from dimse.performing import Outcome, Peer
 from dimse.services.verification import VerificationSCP
 from dimse.ul.pdu import PDataTF
@@ -270,6 +270,26 @@ class TestPending:
         assert isinstance(net.outcome(operation.pending(0xFF00)).value, CancelledError)
 
 
+def test_a_second_c_cancel_means_nothing(net: Net, client: RawPeer):
+    """What the first one left to end in order, as a sub-operation under way, does so."""
+    done: Deferred[int] = Deferred()
+
+    async def to_its_end() -> int:
+        with pytest.raises(CancelledError):
+            await Deferred()
+        return await done
+
+    net.scp.on_finish = lambda sink: Deferred.fromCoroutine(to_its_end())
+    client.send(command_pdu(find_rq(), 3), data(b"ab"))
+    for _ in range(2):
+        client.send(command_pdu(CCancelRQ(message_id_being_responded_to=1), 3))
+        net.advance(0)
+    assert client.received == b""
+    done.callback(0xB000)
+    net.run()
+    assert [response.status for response in responses(client)] == [0xB000]
+
+
 class TestEndings:
     """Exactly one of `finish` and `abort`, whatever happens; `net` checks that there is one."""
 
@@ -280,6 +300,23 @@ class TestEndings:
     def test_in_the_middle(self, net: Net, client: RawPeer, last: bytes, kind: type[Exception]):
         client.send(STORE, data(b"ab", last=False), last)
         assert isinstance(net.scp.sinks[0].endings[0], kind)
+
+    @pytest.mark.parametrize("then", ["goes on", "raises"])
+    def test_by_the_one_who_performs(self, net: Net, client: RawPeer, then: str):
+        """Before he has even returned his sink, or instead of that."""
+
+        def on_begin(operation: Any) -> None:
+            operation.association.abort()
+            if then == "raises":
+                raise StatusError(0xA700)
+
+        net.scp.on_begin = on_begin
+        client.send(STORE, data(b"ab"))
+        endings = [ending for sink in net.scp.sinks for ending in sink.endings]
+        assert [type(each) for each in endings] == (
+            [AssociationAbortedError] if then == "goes on" else []
+        )
+        assert not client.subject.user.busy
 
     def test_connection_lost(self, net: Net, client: RawPeer):
         client.send(STORE)
