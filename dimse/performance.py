@@ -132,6 +132,9 @@ class Stage(Protocol):
     def call_later(self, expired: Callable[[], object]) -> IDelayedCall:
         """Call `expired` after `Limits.perform`."""
 
+    def next_turn(self, call: Callable[[], object]) -> IDelayedCall:
+        """Call it in the next turn of the reactor."""
+
 
 class Performance:
     """One request on its way from its command to its response.
@@ -153,6 +156,7 @@ class Performance:
         self._failure: Failure | None = None
         self._cancelled = self._answered = self._ended = False
         self._timer: IDelayedCall | None = None
+        self._cancelling: IDelayedCall | None = None
         self._handler: Span | None = None
         self._command = self._span("command", message_id=asked.message_id)
         try:
@@ -282,12 +286,16 @@ class Performance:
         self._cancel_finishing()
 
     def _cancel_finishing(self) -> None:
+        """In the next turn: it may be what runs now, and a coroutine that runs cannot hear it."""
         if self._finishing is not None and not isinstance(self._request, CStoreRQ):
-            self._finishing.cancel()
+            if self._cancelling is None or not self._cancelling.active():
+                self._cancelling = self._stage.next_turn(self._finishing.cancel)
 
     def _end(self) -> None:
         self._ended = True
         self._stop_timer()
+        if self._cancelling is not None and self._cancelling.active():
+            self._cancelling.cancel()
         self._stage.set_paused(self, False)
 
     def _drop(self, reason: DimseError) -> None:

@@ -178,6 +178,10 @@ class Performer:
         """Call `expired` after `Limits.perform`."""
         return self._clock.callLater(self._limits.perform, expired)
 
+    def next_turn(self, call: Callable[[], object]) -> IDelayedCall:
+        """Call it in the next turn of the reactor."""
+        return self._clock.callLater(0, call)
+
     # Inside
 
     def _is_outstanding(self, asked: Asked) -> bool:

@@ -319,6 +319,7 @@ class TestAbort:
         assert (ours.by_peer, theirs.by_peer) == (False, True)
         assert (theirs.source, theirs.reason) == (0, 0)  # PS3.8 9.3.8: the service-user
         assert outstanding.value is pair[0].ended
+        net.run()
         assert net.clock.getDelayedCalls() == []
 
     def test_a_lost_connection(self, net: Net, pair: Pair):

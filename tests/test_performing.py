@@ -290,6 +290,58 @@ def test_a_second_c_cancel_means_nothing(net: Net, client: RawPeer):
     assert [response.status for response in responses(client)] == [0xB000]
 
 
+class TestCancelledWhileItRuns:
+    """A coroutine that runs hears of its cancellation when it waits the next time."""
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_it_ends_its_association(self, net: Net, client: RawPeer, first: bool):
+        events: list[str] = []
+        begin: Deferred[None] = Deferred()
+
+        async def perform(operation: Any) -> int:
+            if not first:
+                await begin
+            operation.association.abort()
+            try:
+                return await Deferred[int]()
+            finally:
+                events.append("cleaned up")
+
+        net.scp.on_finish = lambda sink: Deferred.fromCoroutine(perform(sink.operation))
+        client.send(command_pdu(find_rq(), 3), data(b"ab"))
+        begin.callback(None)
+        net.run()
+        assert events == ["cleaned up"]
+
+    def test_it_reads_on_and_there_is_a_c_cancel(self, net: Net, client: RawPeer):
+        begin: Deferred[None] = Deferred()
+
+        async def perform(operation: Any) -> int:
+            operation.pauseProducing()
+            await begin
+            operation.resumeProducing()
+            return await Deferred[int]()
+
+        net.scp.on_finish = lambda sink: Deferred.fromCoroutine(perform(sink.operation))
+        cancel = CCancelRQ(message_id_being_responded_to=1)
+        client.send(command_pdu(find_rq(), 3) + data(b"ab") + command_pdu(cancel, 3))
+        begin.callback(None)
+        net.run()
+        assert [response.status for response in responses(client)] == [0xFE00]
+
+    def test_it_is_done_before_it_hears_of_it(self, net: Net, client: RawPeer):
+        """Then no timer is left either."""
+
+        async def perform(operation: Any) -> int:
+            operation.association.abort()
+            return 0
+
+        net.scp.on_finish = lambda sink: Deferred.fromCoroutine(perform(sink.operation))
+        client.send(command_pdu(find_rq(), 3), data(b"ab"))
+        client.link.cut()
+        assert net.clock.getDelayedCalls() == []
+
+
 class TestEndings:
     """Exactly one of `finish` and `abort`, whatever happens; `net` checks that there is one."""
 
