@@ -26,6 +26,7 @@ from dimse.message.base import RESPONSE_BIT, Request
 from dimse.message.messages import CGetRQ
 from dimse.performer import Performer
 from dimse.performing import SCP, Peer
+from dimse.reading import Reading
 from dimse.sending import Outbox, Source
 from dimse.sop_classes import serves
 from dimse.ul.explanation import explain
@@ -84,7 +85,7 @@ class Association:
         self._join_parts(list(scps))
         self._receiver: Invoker | Performer = self._performer
         self._lent: list[SCP] = []
-        self._paused_by: set[object] = set()
+        self._reading = Reading(protocol, clock)
         self._releasing = False
         self._release_waiters: list[Deferred[None]] = []
         self._release_asked = False
@@ -362,15 +363,8 @@ class Association:
 
     def set_paused(self, by: object, paused: bool) -> None:
         """Stop reading, or go on when nobody else wants it stopped."""
-        if self.ended is not None:
-            return
-        if paused:
-            self._paused_by.add(by)
-            self._protocol.pause_reading()
-        else:
-            self._paused_by.discard(by)
-            if not self._paused_by:
-                self._protocol.resume_reading()
+        if self.ended is None:
+            self._reading.set_paused(by, paused)
 
     def proceed(self) -> None:
         """Something ended: do what had to wait for it."""
@@ -392,7 +386,7 @@ class Association:
         """Whether a response may take longer: we do not read, or it is being sent, or the peer
         waits for us to perform the sub-operations of its C-GET."""
         performing = isinstance(request, CGetRQ) and self._performer.busy
-        return bool(self._paused_by) or self.receiving or performing
+        return self._reading.paused or self.receiving or performing
 
     def _write(self, data: bytes) -> None:
         if self._protocol.can_send_data:  # else we asked for release, and nothing may follow
@@ -424,8 +418,7 @@ class Association:
         self.ended = self._protocol.outcome = reason
         self._outbox.clear()
         self._performer.end(reason)
-        self._paused_by.clear()
-        self._protocol.resume_reading()  # else its close would not be seen
+        self._reading.end()
         self._invoker.end(reason)
         while self._release_waiters:  # a callback of one may cancel another
             release = self._release_waiters.pop(0)

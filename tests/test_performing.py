@@ -427,12 +427,12 @@ class TestWindow:
         assert len(net.scp.sinks) == 1
         assert not client.link.far.reading
         slow[0].callback(0)
-        client.link.run()
+        net.run()
         assert [len(net.scp.sinks), len(slow), len(responses(client))] == [2, 2, 1]
         slow[1].callback(0)
-        client.link.run()
+        net.run()
         slow[2].callback(0)
-        client.link.run()
+        net.run()
         assert len(responses(client)) == 2
         assert client.link.far.reading
         assert [bytes(sink.data) for sink in net.scp.sinks] == [b"ab", b"cd", b""]
@@ -446,18 +446,18 @@ class TestWindow:
         for performed in range(1, 5):
             assert len(net.scp.sinks) == performed
             slow[-1].callback(0)
-            client.link.run()
+            net.run()
         assert net.scp.sinks[2].data == b"abcd"
         assert len(responses(client)) == 4
         assert client.link.far.reading
 
-    def test_a_fault_in_what_waited(self, client: RawPeer, slow: list[Deferred[int]]):
+    def test_a_fault_in_what_waited(self, net: Net, client: RawPeer, slow: list[Deferred[int]]):
         echo, again = ((1, COMMAND | LAST, echo_rq(id).encode()) for id in (1, 2))
         client.send(p_data(echo, again, (1, LAST, b"no data set belongs here")))
         assert client.received == b""
         slow[0].callback(0)
         slow[1].callback(0)
-        client.link.run()
+        net.run()
         assert client.news[-1] == INVALID
 
     def test_it_ends_with_the_association(
@@ -480,7 +480,7 @@ class TestPausing:
             assert bytes(sink.data) == received
             assert client.received == b""
             sink.operation.resumeProducing()
-        client.link.run()
+            net.run()
         assert sink.data == b"abcdef"
 
     def test_memory_is_bounded_while_it_pauses(self, net: Net, client: RawPeer):
@@ -497,12 +497,34 @@ class TestPausing:
         client.send(ECHO)
         assert len(responses(client)) == 2
 
+    def test_whoever_resumes_is_not_interrupted(self, net: Net, client: RawPeer):
+        """What has come is looked at in a turn of its own, and not inside the call."""
+        net.scp.on_begin = lambda operation: operation.pauseProducing()
+        client.send(STORE, data(b"ab"))
+        (sink,) = net.scp.sinks
+        sink.operation.resumeProducing()
+        assert sink.data == b""
+        sink.operation.pauseProducing()
+        net.run()
+        assert sink.data == b""
+        sink.operation.resumeProducing()
+        net.run()
+        assert sink.data == b"ab"
+
+    def test_resumed_when_all_is_over(self, net: Net, client: RawPeer):
+        """No timer outlives the association."""
+        net.scp.on_begin = lambda operation: operation.pauseProducing()
+        client.send(STORE, data(b"ab"))
+        net.scp.sinks[0].operation.resumeProducing()
+        client.link.cut()
+        assert net.clock.getDelayedCalls() == []
+
     def test_pausing_from_the_beginning(self, net: Net, client: RawPeer):
         net.scp.on_begin = lambda operation: operation.pauseProducing()
         client.send(STORE, data(b"ab"))
         assert net.scp.sinks[0].data == b""
         net.scp.sinks[0].operation.resumeProducing()
-        client.link.run()
+        net.run()
         assert len(responses(client)) == 1
 
     @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
@@ -543,7 +565,7 @@ def test_a_flood_of_c_echo_that_reads_nothing(net: Net, client: RawPeer):
     assert len(client.link.far.buffer) < 2000
     assert not client.link.far.reading
     client.link.near.deaf = False
-    client.link.run()
+    net.run()
     assert len(responses(client)) == 5000
     assert client.link.far.reading
 
