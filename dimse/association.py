@@ -221,7 +221,9 @@ class Association:
             raise self.ended.with_traceback(None)  # each raise adds to it what it passes
         if self._releasing:
             raise MisuseError("a request after the release of the association (PS3.7 A.5)")
-        return self._invoker.invoke(context, request, source, on_pending, timeout)
+        invocation = self._invoker.invoke(context, request, source, on_pending, timeout)
+        self.proceed()  # a request of the peer that waits must not keep our response from coming
+        return invocation
 
     def stop(self, invocation: Invocation) -> None:
         """Send C-CANCEL for a C-FIND, C-GET or C-MOVE; its `answer` fires with the final response
@@ -304,6 +306,11 @@ class Association:
     def busy(self) -> bool:
         """Whether an operation is under way in either direction."""
         return self._invoker.busy or self._performer.busy
+
+    @property
+    def invoking(self) -> bool:
+        """Whether a request of ours is outstanding."""
+        return self._invoker.busy
 
     @property
     def receiving(self) -> bool:

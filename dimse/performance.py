@@ -287,9 +287,10 @@ class Performance:
 
     def _cancel_finishing(self) -> None:
         """In the next turn: it may be what runs now, and a coroutine that runs cannot hear it."""
-        if self._finishing is not None and not isinstance(self._request, CStoreRQ):
-            if self._cancelling is None or not self._cancelling.active():
-                self._cancelling = self._stage.next_turn(self._finishing.cancel)
+        if self._finishing is None or isinstance(self._request, CStoreRQ):
+            return
+        if self._cancelling is None or not self._cancelling.active():
+            self._cancelling = self._stage.next_turn(self._finishing.cancel)
 
     def _end(self) -> None:
         self._ended = True

@@ -11,7 +11,7 @@ from dimse.limits import Limits
 from dimse.message.base import Request
 from dimse.message.command import Value
 from dimse.message.messages import CCancelRQ
-from dimse.message.status import DUPLICATE_INVOCATION
+from dimse.message.status import DUPLICATE_INVOCATION, RESOURCE_LIMITATION
 from dimse.performance import Asked, Performance, is_notification, not_served
 from dimse.performing import SCP
 from dimse.sending import Outbox, Whole
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # So many Pending responses go out before other associations, and a C-CANCEL, have their turn.
 _BATCH = 32
+# So many requests are refused at a time, until their responses are sent.
+_REFUSALS = 16
 
 
 class Performer:
@@ -30,7 +32,8 @@ class Performer:
 
     One request above that stops reading until there is room again: its command is known, and
     nothing behind it is looked at. The same happens when responses pile up that the peer does
-    not read. `scps` may grow while it works.
+    not read. While we wait for a response ourselves, as in a C-GET, it is refused instead with
+    0x0213: that response, or a C-CANCEL, stands behind it. `scps` may grow while it works.
     """
 
     def __init__(
@@ -65,10 +68,6 @@ class Performer:
         """Whether a request is being received or performed, or its response not yet sent."""
         return bool(self._performing)
 
-    @property
-    def _full(self) -> bool:
-        return len(self._performing) >= self._window or self._outbox.clogged
-
     def begin(self, context_id: int, elements: dict[str, Value], *, has_data_set: bool) -> None:
         """A request came; raises `ProtocolError` when it cannot even be refused."""
         field, message_id = elements["CommandField"], elements.get("MessageID")
@@ -82,12 +81,10 @@ class Performer:
 
         context = self.association.contexts[context_id]
         asked = Asked(context, field, message_id, elements, has_data_set)
-        if self._full and not (self._is_outstanding(asked) and not self._outbox.clogged):
+        if not self._start(asked):
             self._held = asked
             self._reader.hold()
             self.association.set_paused(self, True)
-        else:
-            self._start(asked)
 
     def write(self, data: memoryview) -> None:
         """A fragment of the data set of the request that began last."""
@@ -103,12 +100,15 @@ class Performer:
 
     def go_on(self) -> None:
         """There may be room for the request that waits; raises `ProtocolError` as `begin`."""
-        if self._held is not None and not self._full:
-            asked, self._held = self._held, None
-            self._start(asked)
-            self._reader.go_on()
-            if self._held is None:
-                self.association.set_paused(self, False)
+        held, self._held = self._held, None
+        if held is None:
+            return
+        if not self._start(held):
+            self._held = held
+            return
+        self._reader.go_on()
+        if self._held is None:
+            self.association.set_paused(self, False)
 
     def end(self, reason: AssociationError) -> None:
         """The association is over: what is half received is aborted, what performs is cancelled,
@@ -193,17 +193,27 @@ class Performer:
             if performance.asked.message_id == message_id:
                 performance.cancel()
 
-    def _start(self, asked: Asked) -> None:
-        refusal = StatusError(DUPLICATE_INVOCATION) if self._is_outstanding(asked) else None
+    def _start(self, asked: Asked) -> bool:
+        """Perform it or refuse it; returns whether there is room for either."""
+        performing, refusal = len(self._performing), None
+        if self._outbox.clogged or performing >= self._window + _REFUSALS:
+            return False
+        if self._is_outstanding(asked):
+            refusal = StatusError(DUPLICATE_INVOCATION)
+        elif performing >= self._window:
+            if not self.association.invoking:
+                return False
+            refusal = StatusError(RESOURCE_LIMITATION, "above the operations window")
         performance = Performance(self, asked, refusal)
         if self.association.ended is not None:  # by what performs it
             performance.abort(self.association.ended)
-            return
+            return True
         self._performing.add(performance)
         if asked.has_data_set:
             self._receiving = performance
         else:
             performance.finish()
+        return True
 
     def _next_turn(self) -> None:
         self._turn, self._in_a_row = None, 0
