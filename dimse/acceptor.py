@@ -221,7 +221,8 @@ class _Connection:
         admitting, self._admitting = self._admitting, None
         assert admitting is not None
         error = TimedOutError("associate", self._factory.limits.associate)
-        self._failed(Failure(error), request, peer)
+        self._factory.log.warn("{peer}: whether to admit it: {error}", peer=peer, error=error)
+        self._reject(_CONGESTION, request, peer)
         admitting.cancel()
 
     def _admitted(self, admission: Admission | None, request: AssociateRQ, peer: Peer) -> None:

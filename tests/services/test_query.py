@@ -614,8 +614,8 @@ class TestMessages:
             client.command(CCancelRQ(message_id_being_responded_to=1))
         client.start_reading()
         network.run()
-        statuses = self.statuses(client)
-        assert statuses == [0xFF00] * (len(statuses) - 1) + [0xFE00]
+        found = statuses(client)
+        assert found == [0xFF00] * (len(found) - 1) + [0xFE00]
         assert self.index.closed == 1
 
     def test_h_d11_a_flood_of_cancels(self, client: ScriptedPeer, network: Network):
