@@ -232,7 +232,7 @@ class Association:
 
     def set_full(self, invocation: Invocation, full: bool) -> None:
         """Let the peer wait with further Pending responses, or go on; it goes on in any case while
-        another operation is outstanding."""
+        somebody waits for another response."""
         self._invoker.set_full(invocation, full)
 
     @contextmanager

@@ -164,7 +164,7 @@ class Invoker:
     def set_full(self, invocation: Invocation, full: bool) -> None:
         """Whether whoever takes its Pending responses has enough of them, so that the peer waits.
 
-        It does so only while nothing else waits for a response, which is read behind them.
+        It does so only while nobody waits for any other response, which is read behind them.
         """
         if full:
             self._full.add(invocation)
@@ -229,7 +229,7 @@ class Invoker:
     def _pace(self) -> None:
         while self._closing and self._full:
             self.stop(self._full.pop())
-        paused = len(self._full) == 1 == len(self._invoked) and not self._waiting
+        paused = 0 < len(self._full) == len(self._invoked) and not self._waiting
         if paused is not self._paused:
             self._paused = paused
             self._pause(paused)

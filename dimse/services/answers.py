@@ -98,7 +98,7 @@ class Answers(Generic[Item, Result]):
     """The answers to one request, as they come: an async iterator, or to be awaited for all.
 
     The request is sent when the first answer is asked for. A peer that is faster than the loop
-    is made to wait, unless another operation is outstanding: then `Limits.answers` is no bound.
+    is made to wait, unless another response is waited for: then `Limits.answers` is no bound.
 
     Leaving a loop over the call itself, `async for match in find(...)`, sends C-CANCEL. A variable
     keeps the operation alive: then `aclose`, or `contextlib.aclosing` around the loop, sends it,

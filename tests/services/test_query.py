@@ -478,6 +478,25 @@ class TestBesideOthers:
         assert not network.links[0].near.reading
         network.result(answers.aclose())
 
+    def test_two_slow_loops(self, network: Network):
+        """Neither waits for what the other one does not take: both make the peer wait."""
+        index = Index(100_000)
+        limits = Limits(operations_invoked=2, operations_performed=2)
+        endpoint = network.listen([QuerySCP(index)], limits=limits)
+        ours, _ = network.associate(endpoint, [FIND], limits=limits)
+        one, other = find(ours, KEYS), find(ours, KEYS)
+        first = one.__anext__()
+        network.result(other.__anext__())
+        network.result(first)
+        for _ in range(10):
+            network.advance(0)
+        assert not network.links[0].near.reading
+        assert index.yielded < 10_000
+        for _ in range(200):
+            network.result(one.__anext__())
+        network.result(one.aclose())
+        network.result(other.aclose())
+
     @pytest.mark.parametrize("count", COUNTS)
     def test_release_in_the_loop(self, network: Network, count: int):
         """It waits for nobody who would have to take the answers first."""
