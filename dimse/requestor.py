@@ -139,7 +139,19 @@ class Associating(Deferred[Association]):
         attempt = Deferred.fromCoroutine(coroutine)
         super().__init__(lambda _: attempt.cancel())
         self._association: Association | None = None
-        attempt.addCallbacks(self.callback, self.errback)
+        attempt.addCallbacks(self._associated, self._failed)
+
+    # An endpoint may go on after it was cancelled; then this has failed already.
+
+    def _associated(self, association: Association) -> None:
+        if self.called:
+            association.abort("it was cancelled")
+        else:
+            self.callback(association)
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.called:
+            self.errback(failure)
 
     async def __aenter__(self) -> Association:
         self._association = await self
@@ -244,11 +256,12 @@ async def _establish(
 
 
 async def _connected(connecting: Deferred[Any], factory: RequestorFactory) -> None:
-    """Wait for the connection; one that comes after all, later, has nobody to serve."""
+    """Wait for the connection; an association that is or comes all the same has no user."""
     try:
         await connecting
     except BaseException:
-        factory.established.addErrback(lambda _: None).cancel()
+        unwanted = factory.established.addCallbacks(lambda each: each.abort(), lambda _: None)
+        unwanted.cancel()
         raise
 
 

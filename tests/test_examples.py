@@ -173,7 +173,7 @@ class TestArchive:
 
 
 class TestFolder:
-    """What archive_scp.py finds and sends, by level: two patients, each with more than one of all."""
+    """What archive_scp.py finds and sends, by level."""
 
     @pytest.fixture
     def network(self) -> Iterator[Network]:

@@ -69,6 +69,25 @@ class Endpoint:
         return "somewhere"
 
 
+class SlowEndpoint(Endpoint):
+    """Goes on until `after` fires when it is cancelled."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__(net)
+        self.after: Deferred[Any] = Deferred()
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
+        connecting = super().connect(protocolFactory)
+
+        async def slowly() -> Any:
+            try:
+                return await connecting
+            except CancelledError:
+                return await self.after
+
+        return Deferred.fromCoroutine(slowly())
+
+
 @pytest.fixture
 def endpoint(net: Net) -> Endpoint:
     return Endpoint(net)
@@ -205,6 +224,38 @@ class TestCancel:
         server.link.near.loseConnection()
         server.link.run()
         assert net.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("succeeds", [True, False])
+    def test_over_an_endpoint_that_takes_its_time(self, net: Net, succeeds: bool):
+        """It fires once, and an association that comes after all is aborted."""
+        endpoint = SlowEndpoint(net)
+        outcome = attempt(net, endpoint)
+        outcome.deferred.cancel()
+        assert isinstance(outcome.value, CancelledError)
+        server = net.raw(endpoint.factory.buildProtocol(None))
+        server.send(AC)
+        if succeeds:
+            endpoint.after.callback(None)
+        else:
+            endpoint.after.errback(ConnectionRefusedError())
+        server.link.run()
+        assert server.pdus[-1] == Abort(0, 0)
+        assert len(outcome.firings) == 1
+
+    @pytest.mark.parametrize("end", ["cancel", "time-out"])
+    def test_established_before_the_endpoint_says_connected(
+        self, net: Net, endpoint: Endpoint, end: str
+    ):
+        outcome = attempt(net, endpoint, limits=Limits(connect=3))
+        server = net.raw(endpoint.factory.buildProtocol(None))
+        server.send(AC)
+        if end == "cancel":
+            outcome.deferred.cancel()
+        else:
+            net.clock.advance(3)
+        server.link.run()
+        assert isinstance(outcome.value, CancelledError | TimedOutError)
+        assert server.pdus[-1] == Abort(0, 0)
 
     @resolving
     def test_a_host_and_port(self, net: Net):
