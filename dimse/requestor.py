@@ -23,7 +23,7 @@ from dimse.events import Span, Subscriber
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.performing import SCP
-from dimse.sop_classes import GET_SOP_CLASSES, STORAGE_SOP_CLASSES
+from dimse.sop_classes import GET_SOP_CLASSES, SOP_CLASSES, STORAGE_SOP_CLASSES
 from dimse.ul import tracing
 from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
 from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
@@ -190,8 +190,8 @@ def associate(
     `operations_invoked` and `operations_performed`.
 
     `roles` maps SOP classes to the (SCU, SCP) roles that we want to take; with a C-GET model
-    among `contexts`, the SCP role is proposed for each storage SOP class that `roles` does not
-    name. `extended` maps SOP classes to options of `dimse.services.extended`, or to raw bytes.
+    among `contexts`, the SCP role is proposed for each storage SOP class, and each unknown one, that
+    `roles` does not name. `extended` maps SOP classes to options of `dimse.services.extended`, or to raw bytes.
     `scps` perform requests of the peer; `subscriber` gets the events of this association.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`
@@ -232,8 +232,8 @@ def _roles(
     proposed = dict.fromkeys(uid for uid, _ in proposals)
     roles = dict(wanted)
     if not GET_SOP_CLASSES.isdisjoint(proposed):
-        storage = _STORAGE.intersection(proposed)
-        roles = {uid: (False, True) for uid in proposed if uid in storage} | roles
+        storage = (uid for uid in proposed if uid in _STORAGE or uid not in SOP_CLASSES)
+        roles = dict.fromkeys(storage, (False, True)) | roles
     return [RoleSelection(uid, scu, scp) for uid, (scu, scp) in roles.items()]
 
 

@@ -16,7 +16,6 @@ from twisted.internet.task import react
 import dimse
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP
 
-
 MODELS = [dimse.PATIENT_ROOT, dimse.STUDY_ROOT]
 
 

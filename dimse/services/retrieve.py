@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from pydicom import Dataset
-from pydicom._uid_dict import UID_dictionary
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from dimse.acceptor import listen
 from dimse.association import Association
-from dimse.errors import ContextError, DimseError
+from dimse.errors import ContextError, DimseError, MisuseError
 from dimse.invoking import Answer
 from dimse.message.base import Request
 from dimse.message.messages import MEDIUM, CGetRQ, CMoveRQ, SubOperationsRSP
@@ -22,7 +21,7 @@ from dimse.services.answers import Answers
 from dimse.services.dataset import decode, encode
 from dimse.services.storage import InstanceStore, StorageSCP
 from dimse.services.verification import status_of
-from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
+from dimse.sop_classes import STORAGE_BY_USE, STUDY_ROOT, InformationModel
 from dimse.ul.negotiation import AcceptedContext
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
 
@@ -207,12 +206,16 @@ def get_contexts(
 ) -> list[ProposedContext]:
     """The contexts for a C-GET: its model, and the SOP classes that may come.
 
-    Those are all storage SOP classes that are not retired, as far as 128 contexts hold them,
-    unless `sop_classes` are given; each in one context with `transfer_syntaxes`.
+    Those are `sop_classes`, each in one context with `transfer_syntaxes`; raises `MisuseError`
+    for more than 127, which one association cannot hold besides the model. Unless they are
+    given, it is the first 127 of `dimse.sop_classes.STORAGE_BY_USE`: the retired ones are not
+    among them, nor the rarest.
     """
-    if sop_classes is None:
-        known = ((uid, UID_dictionary[uid]) for uid in STORAGE_SOP_CLASSES)
-        sop_classes = [uid for uid, (*_, retired, _) in known if retired != "Retired"]
+    longest = MAXIMUM_CONTEXTS - 1
+    classes = list(dict.fromkeys(STORAGE_BY_USE[:longest] if sop_classes is None else sop_classes))
+    if len(classes) > longest:
+        raise MisuseError(
+            f"{len(classes)} SOP classes instead of at most {longest} (PS3.8 9.3.2.2)"
+        )
     get_model = model if isinstance(model, str) else model.get
-    classes = list(dict.fromkeys(sop_classes))[: MAXIMUM_CONTEXTS - 1]
     return [get_model, *((uid, transfer_syntaxes) for uid in classes)]
