@@ -190,8 +190,9 @@ def associate(
     `operations_invoked` and `operations_performed`.
 
     `roles` maps SOP classes to the (SCU, SCP) roles that we want to take; with a C-GET model
-    among `contexts`, the SCP role is proposed for each storage SOP class, and each unknown one, that
-    `roles` does not name. `extended` maps SOP classes to options of `dimse.services.extended`, or to raw bytes.
+    among `contexts`, the SCP role is proposed for each storage SOP class, and each unknown one,
+    that `roles` does not name. `extended` maps SOP classes to options of
+    `dimse.services.extended`, or to raw bytes.
     `scps` perform requests of the peer; `subscriber` gets the events of this association.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`

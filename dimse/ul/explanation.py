@@ -1,6 +1,6 @@
 """What came out of a negotiation, in words (PS3.8 9.3.3; PS3.7 D.3.3)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from pydicom._uid_dict import UID_dictionary
@@ -10,6 +10,7 @@ from dimse.ul.negotiation import (
     RESULTS,
     AcceptedContext,
     Result,
+    SupportedContext,
     agreed_extended,
     agreed_window,
     is_uid,
@@ -56,6 +57,19 @@ def explain(request: AssociateRQ, answer: AssociateAC, *, requestor: bool = True
 
 def _user(pdu: AssociateRQ | AssociateAC) -> UserInformation:
     return pdu.user_information or UserInformation()
+
+
+def omissions(
+    request: AssociateRQ, answer: AssociateAC, supported: Mapping[str, SupportedContext]
+) -> Iterator[str]:
+    """What an acceptor that supports `supported` could have given, had it been asked for or had
+    it been told to: each a line for its log."""
+    proposed = {role.sop_class_uid for role in _user(request).roles}
+    for uid in dict.fromkeys(context.abstract_syntax for context in request.contexts):
+        ours = supported.get(uid)
+        if ours and ours.scu and not (ours.scp or ours.without_roles or uid in proposed):
+            yield f"{_name(uid)}: the requestor did not propose to be its SCP (PS3.7 D.3.3.4)"
+    yield from _identity(request, answer, _ACCEPTOR)
 
 
 def _name(uid: str) -> str:
