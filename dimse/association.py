@@ -221,6 +221,10 @@ class Association:
         (PS3.7 9.3.2.3)."""
         self._invoker.stop(invocation)
 
+    def progressed(self) -> None:
+        """An instance of our C-GET or C-MOVE goes on: `Limits.response` begins anew for it."""
+        self._invoker.progressed()
+
     @contextmanager
     def performing(self, scp: SCP) -> Iterator[None]:
         """Let `scp` perform requests of the peer for a while, before all other SCPs.

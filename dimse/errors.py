@@ -18,6 +18,7 @@ a `StatusError` repeats the Error Comment of the peer.
 """
 
 from enum import IntEnum
+from typing import Any
 
 
 class AbortSource(IntEnum):
@@ -108,7 +109,7 @@ class StatusError(DimseError):
     operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902), the
     tags `offending` as Offending Element (0000,0901) or Attribute Identifier List (0000,1005),
     and `data`, an encoded data set, where the response has one. At the SCU `response` is the
-    message that came.
+    message that came, and of a C-GET or C-MOVE `sub_operations` its `SubOperations`.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class StatusError(DimseError):
         self.offending = offending
         self.data = data
         self.response = response
+        self.sub_operations: Any = None
 
 
 class AssociationError(DimseError):

@@ -22,7 +22,7 @@ from dimse.events import Events, Span
 from dimse.limits import Limits
 from dimse.message.base import Request, Response
 from dimse.message.command import Value
-from dimse.message.messages import MESSAGES, CCancelRQ
+from dimse.message.messages import MESSAGES, CCancelRQ, CGetRQ, CMoveRQ
 from dimse.message.status import Category, Status
 from dimse.sending import Outbox, OutgoingMessage, Source
 from dimse.ul.negotiation import AcceptedContext
@@ -144,6 +144,13 @@ class Invoker:
                 sent=lambda: None,
                 failed=lambda _: None,
             )
+
+    def progressed(self) -> None:
+        """An instance of a C-GET or C-MOVE goes on: as good as a Pending response, which not every
+        peer sends."""
+        for invocation in self._invoked.values():
+            if isinstance(invocation.request, CGetRQ | CMoveRQ) and invocation.timer is not None:
+                self._start_timer(invocation)
 
     # What the peer sends
 

@@ -205,6 +205,12 @@ class Instance:
         return self
 
 
+def uid_of(source: object) -> str:
+    """The SOP Instance UID of what cannot be sent, "" where only reading it would say so."""
+    uid = source.get("SOPInstanceUID") if isinstance(source, Dataset) else None
+    return str(uid or "")
+
+
 def _read_meta(head: bytes, more: Callable[[int], bytes]) -> tuple[dict[int, str], int]:
     """UIDs of the file meta information by element, and the offset of the data set.
 

@@ -21,7 +21,7 @@ from dimse.limits import Limits
 from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
 from dimse.requestor import associate
-from dimse.services.instance import Instance
+from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
 
@@ -235,7 +235,7 @@ def _plan(source: Sendable) -> list[_Planned | SendResult]:
         try:
             plans.append((one, Instance.of(one)))
         except DimseError as error:
-            plans.append(SendResult(one, error=error))
+            plans.append(SendResult(one, error=error, sop_instance_uid=uid_of(one)))
     return plans
 
 
