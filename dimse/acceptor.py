@@ -359,7 +359,7 @@ class _Connection:
         self._factory.log.info(
             "{peer}: {reason}; {received} bytes received, {sent} sent",
             peer=peer,
-            reason=reason,
+            reason=reason.args[0],  # without the peer, once more
             received=self.protocol.bytes_received,
             sent=self.protocol.bytes_sent,
         )

@@ -249,7 +249,9 @@ class Invoker:
         if self._excused(invocation.request):
             self._start_timer(invocation)
         else:
-            self._give_up(TimedOutError("response", invocation.response_time))
+            self._give_up(
+                TimedOutError("response", invocation.response_time, invocation.request.NAME)
+            )
 
     def _finish(self, invocation: Invocation, outcome: Answer | DimseError) -> None:
         if self._invoked.pop(invocation.request.message_id, None) is not None:

@@ -198,7 +198,7 @@ class Performance:
     def abort(self, reason: AssociationError) -> None:
         """The association is over."""
         if self._sink is not None:
-            self._say(f"not received, {reason}", failed=True)
+            self._say(f"not received, {reason.args[0]}", failed=True)
         self._stop_timer()
         self._drop(reason)
         self._cancel_finishing()

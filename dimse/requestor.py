@@ -22,7 +22,7 @@ from dimse.errors import (
 from dimse.events import Span, Subscriber
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
-from dimse.performing import SCP
+from dimse.performing import SCP, escaped
 from dimse.sop_classes import GET_SOP_CLASSES, SOP_CLASSES, STORAGE_SOP_CLASSES
 from dimse.ul import tracing
 from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
@@ -59,6 +59,7 @@ class RequestorFactory(ClientFactory):
         subscriber: Subscriber | None = None,
     ) -> None:
         self.established: Deferred[Association] = Deferred(lambda _: self._cancelled())
+        self.called_ae_title = request.called_ae_title
         self._request = request
         self._limits = limits
         self._clock = clock
@@ -249,11 +250,14 @@ async def _establish(
     connecting.addTimeout(limits.connect, clock, onTimeoutCancel=_connect_timed_out)
     try:
         await _connected(connecting, factory)
+        return await factory.established
     except ConnectingCancelledError as error:
         raise CancelledError from error
+    except (AssociationRejectedError, TimedOutError) as error:
+        error.peer = f"{escaped(factory.called_ae_title)}@{peer}"
+        raise
     except (ConnectError, DNSLookupError, OSError, ValueError) as error:  # no host name: ValueError
         raise ConnectionLostError(f"no connection to {peer}: {error}") from error
-    return await factory.established
 
 
 async def _connected(connecting: Deferred[Any], factory: RequestorFactory) -> None:

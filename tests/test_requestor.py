@@ -26,7 +26,7 @@ from dimse.limits import Limits
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, associate, parse_address
 from dimse.services.verification import echo
 from dimse.ul.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRQ
-from tests.memory import Net, Outcome, RawPeer
+from tests.memory import LIMITS, Net, Outcome, RawPeer
 from tests.scripted import (
     ABORT,
     AC,
@@ -186,6 +186,26 @@ class TestOutcomes:
         factory.clientConnectionFailed(connector, Failure(ConnectionRefusedError()))
         assert isinstance(established.value, ConnectionLostError)
         assert "refused" in str(established.value)
+
+    @pytest.mark.parametrize("end", ["rejected", "associate", "connect"])
+    def test_the_error_names_the_peer(self, net: Net, endpoint: Endpoint, end: str):
+        outcome = attempt(net, endpoint, called_ae_title="PACS")
+        if end == "rejected":
+            endpoint.connected().send(RJ)
+        elif end == "associate":
+            endpoint.connected().link.advance(LIMITS.associate)
+        else:
+            net.clock.advance(LIMITS.connect)
+        assert str(outcome.value).startswith("PACS@somewhere: ")
+
+    def test_a_time_out_names_the_peer_and_the_request(self, net: Net, endpoint: Endpoint):
+        attempting = attempt(net, endpoint)
+        server = endpoint.connected()
+        server.send(AC)
+        outcome = net.outcome(echo(attempting.value, timeout=7))
+        server.link.advance(7)
+        what = "the response time-out of 7 s ran out for C-ECHO-RQ"
+        assert str(outcome.value) == f"ANY-SCP@NoneType: {what}"
 
 
 class TestCancel:

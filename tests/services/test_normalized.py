@@ -281,8 +281,9 @@ class TestRefusals:
         endpoint = network.listen([NormalizedSCP([CLASS], n_get=lambda *_: None)])
         listener = NormalizedSCP([CLASS], n_event_report=refuse)
         _, theirs = network.associate(endpoint, [CLASS], scps=[listener])
-        with pytest.raises(StatusError, match="0x0113: not here"):
+        with pytest.raises(StatusError, match="0x0113: No such event type") as caught:
             network.result(n_event_report(theirs, CLASS, UID, 9))
+        assert caught.value.comment == "not here"
         assert theirs.ended is None
 
 

@@ -428,7 +428,7 @@ class TestMove:
             raise StatusError(0xA900, "no unique key", (0x0020000D,))
 
         ours, _ = network.associate(network.listen([RetrieveSCP(refuse)]), CONTEXTS)
-        with pytest.raises(StatusError, match="no unique key") as caught:
+        with pytest.raises(StatusError, match=r"0xA900: .* \(0020,000D\)") as caught:
             network.result(get(ours, KEYS, Store()).result())
         assert caught.value.offending == (0x0020000D,)
         assert asked == [KEYS]

@@ -196,12 +196,14 @@ class TestFailures:
         client.associate(contexts, roles=[RoleSelection(CTImageStorage, scu=False, scp=True)])
         request = CGetRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT.get, priority=0)
         client.command(request, encode(KEYS, EXPLICIT))
-        client.respond(0xA700)
+        client.respond(0xA700, error_comment="DOE^JOHN")
         client.respond()
         last = client.messages[-1].message
         assert isinstance(last, CGetRSP)
         assert "0xA700" in (last.error_comment or "")
         assert len(lines(network, "C-GET of 1.2.1: not sent", "0xA700")) == 1
+        assert not lines(network, "DOE")
+        assert "DOE" not in (last.error_comment or "")
 
     def test_of_what_cannot_be_read(self, network: Network, tmp_path: Any):
         """Its UID is listed where it is known; the peer does not hear of our paths."""
