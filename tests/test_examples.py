@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import MRImageStorage
 
 import dimse
 from dimse.testing import Network
@@ -126,6 +127,32 @@ class TestArchive:
         code, output = example("move_scu.py", archive.port, STUDY, "DEST")
         assert (code, output) == (0, "1 completed, 0 failed, 0 with warnings\n")
         assert UID in storage_scp.log()
+
+    @pytest.fixture
+    def mixed(self, tmp_path: Path, storage_scp: Server) -> Iterator[Server]:
+        """An archive of a study with a CT, and with what is no CT."""
+        header = dcmread(INSTANCE)
+        (tmp_path / "ct.dcm").write_bytes(INSTANCE.read_bytes())
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        other = type(MRImageStorage)("1.2.3")
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = other
+        header.save_as(tmp_path / "mr.dcm")
+        yield from serving("archive_scp.py", tmp_path, "DEST=127.0.0.1:1")
+
+    def test_get_that_is_incomplete(self, mixed: Server, tmp_path: Path) -> None:
+        """What failed is named, and the exit code says so."""
+        folder = tmp_path / "got"
+        code, output = example("get_scu.py", mixed.port, STUDY, folder)
+        assert code == 1
+        assert f"1 completed, 1 failed, in {folder}\n" in output
+        assert output.endswith(": 1.2.3\n")
+
+    def test_get_and_move_of_which_nothing_comes(self, mixed: Server, tmp_path: Path) -> None:
+        code, output = example("get_scu.py", mixed.port, "", tmp_path)
+        assert (code, "not fetched: status 0xA900" in output) == (1, True)
+        assert "Traceback" not in output
+        code, output = example("move_scu.py", mixed.port, STUDY, "DEST")
+        assert (code, "not moved: status 0xA702" in output) == (1, True)
 
     def test_move_to_nobody(self, archive: Server) -> None:
         code, output = example("move_scu.py", archive.port, STUDY, "NOBODY")
