@@ -18,7 +18,6 @@ from dimse.errors import (
     MisuseError,
     ProtocolError,
     ReleasedError,
-    TimedOutError,
 )
 from dimse.invoking import Answer, Invocation, Invoker
 from dimse.limits import Limits
@@ -408,8 +407,7 @@ class Association:
         """Tell everybody who waits for something of this association, once."""
         if self.ended is not None:
             return
-        if isinstance(reason, TimedOutError):
-            reason.peer = str(self.peer)
+        reason.peer = str(self.peer)
         self.ended = self._protocol.outcome = reason
         self._outbox.clear()
         self._performer.end(reason)

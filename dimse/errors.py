@@ -139,7 +139,7 @@ class StatusError(DimseError):
 class AssociationError(DimseError):
     """The association could not be established, or it is over.
 
-    `peer` is with whom, where it is known and the text does not say so itself.
+    `peer` is with whom, where that is known and not a part of the text.
     """
 
     peer: str = ""

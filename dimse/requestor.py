@@ -253,7 +253,7 @@ async def _establish(
         return await factory.established
     except ConnectingCancelledError as error:
         raise CancelledError from error
-    except (AssociationRejectedError, TimedOutError) as error:
+    except AssociationError as error:
         error.peer = f"{escaped(factory.called_ae_title)}@{peer}"
         raise
     except (ConnectError, DNSLookupError, OSError, ValueError) as error:  # no host name: ValueError

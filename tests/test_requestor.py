@@ -187,11 +187,15 @@ class TestOutcomes:
         assert isinstance(established.value, ConnectionLostError)
         assert "refused" in str(established.value)
 
-    @pytest.mark.parametrize("end", ["rejected", "associate", "connect"])
+    @pytest.mark.parametrize("end", ["rejected", "aborted", "lost", "associate", "connect"])
     def test_the_error_names_the_peer(self, net: Net, endpoint: Endpoint, end: str):
         outcome = attempt(net, endpoint, called_ae_title="PACS")
         if end == "rejected":
             endpoint.connected().send(RJ)
+        elif end == "aborted":
+            endpoint.connected().send(ABORT)
+        elif end == "lost":
+            endpoint.connected().link.cut()
         elif end == "associate":
             endpoint.connected().link.advance(LIMITS.associate)
         else:
