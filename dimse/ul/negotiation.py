@@ -243,9 +243,8 @@ def _answer(
 
 def _usable(role: RoleSelection | None, supported: SupportedContext) -> bool:
     """Without role selection the acceptor is the SCP (PS3.7 D.3.3.4)."""
-    if role is None:
-        return supported.scp or supported.without_roles
-    return role.scu or role.scp
+    by_default = supported.scp or supported.without_roles
+    return by_default if role is None else role.scu or role.scp
 
 
 def _agree(
