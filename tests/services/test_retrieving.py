@@ -67,6 +67,11 @@ def store_request(number: int) -> CStoreRQ:
     )
 
 
+async def two_matches(*_: Any) -> Any:
+    yield KEYS
+    yield KEYS
+
+
 @pytest.fixture
 def network() -> Iterator[Network]:
     with Network() as network:
@@ -299,7 +304,7 @@ class TestOptions:
     def test_of_models_of_different_kinds(self, network: Network):
         options = QueryOptions(relational=True)
         models = [STUDY_ROOT, MODALITY_WORKLIST]
-        scp = QuerySCP(lambda *_: None, models, options=options)  # type: ignore[arg-type]
+        scp = QuerySCP(two_matches, models, options=options)
         extended = {STUDY_ROOT.find: options, MODALITY_WORKLIST.find: WorklistOptions()}
         ours, _ = network.associate(network.listen([scp]), list(extended), extended=extended)
         assert ours.extended == {STUDY_ROOT.find: bytes([1])}
@@ -309,17 +314,13 @@ class TestOptions:
         with pytest.raises(MisuseError, match="for none of its information models"):
             RetrieveSCP(lambda *_: [], options=options)
         with pytest.raises(MisuseError, match="for none of its information models"):
-            QuerySCP(lambda *_: None, options=RetrieveOptions())  # type: ignore[arg-type]
+            QuerySCP(two_matches, options=RetrieveOptions())
 
 
 def test_the_log_has_a_line_for_each_that_was_performed(network: Network):
-    async def matches(*_: Any) -> Any:
-        yield KEYS
-        yield KEYS
-
     place = network.listen([StorageSCP(MemoryStore())])
     scps: list[Any] = [
-        QuerySCP(matches),
+        QuerySCP(two_matches),
         RetrieveSCP(lambda *_: [instance(1)], destinations={"D": place}, reactor=network.clock),
     ]
     ours, theirs = network.associate(network.listen(scps), [STUDY_ROOT.find, *CONTEXTS])
