@@ -315,7 +315,7 @@ def _outcome(operation: Operation, returned: Any) -> Outcome:
         uid = elements.get("affected_sop_instance_uid")
         named = request.sop_instance_uid if uid is None else is_uid(uid)
         if Status(outcome.status).is_success and not named:
-            raise ValueError("n_create returned no SOP Instance UID (PS3.7 10.1.5.1.3)")
+            raise TypeError("n_create returned no SOP Instance UID (PS3.7 10.1.5.1.3)")
     if outcome.data is not None and (name := _REPEATED.get(type(request))):
         elements.setdefault(name, getattr(request, name))
     return replace(outcome, elements=elements)

@@ -145,7 +145,7 @@ class TestServices:
         ours, _ = joined(network, n_create=lambda *_: returned)
         with pytest.raises(StatusError, match="0x0110"):
             network.result(n_create(ours, CLASS))
-        assert network.flush_logged_errors(ValueError)
+        assert network.flush_logged_errors(TypeError)
 
     @pytest.mark.parametrize("given", [UID, None])
     def test_n_create(self, network: Network, given: str | None):
