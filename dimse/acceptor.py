@@ -31,6 +31,7 @@ from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
 from dimse.ul import tracing
+from dimse.ul.explanation import omissions
 from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
@@ -252,7 +253,7 @@ class _Connection:
         factory.established(self.host, _host(address))
         self.host = _host(address)
         self._negotiated("accepted", len(self.association.contexts))
-        self._say_established(request, self.association)
+        self._say_established(request, self.association, factory.policy(admission))
         self.association.when_ended().addCallback(self._ended, peer)
         self.protocol.accept(answer)
 
@@ -291,7 +292,9 @@ class _Connection:
         if self._span is not None:
             tracing.negotiated(self._span, result, accepted, self._proposed)
 
-    def _say_established(self, request: AssociateRQ, association: Association) -> None:
+    def _say_established(
+        self, request: AssociateRQ, association: Association, policy: Policy
+    ) -> None:
         log = self._factory.log
         log.info(
             "{peer} called {called}: association established, "
@@ -305,6 +308,8 @@ class _Connection:
             log.info(
                 "{peer}: refused {refused}", peer=association.peer, refused=escaped(str(refused))
             )
+        for line in omissions(request, association.answer_pdu, policy.contexts):
+            log.warn("{peer}: {line}", peer=association.peer, line=line)
 
     def _answer(
         self, request: AssociateRQ, host: str, admission: Admission
@@ -332,7 +337,7 @@ class _Connection:
         self._factory.log.info(
             "{peer}: {reason}; {received} bytes received, {sent} sent",
             peer=peer,
-            reason=reason,
+            reason=reason.args[0],  # without the peer, once more
             received=self.protocol.bytes_received,
             sent=self.protocol.bytes_sent,
         )

@@ -29,7 +29,7 @@ from dimse.performing import SCP, Peer
 from dimse.reading import Reading
 from dimse.sending import Outbox, Source
 from dimse.sop_classes import serves
-from dimse.ul.explanation import explain
+from dimse.ul.explanation import explain, missing_context
 from dimse.ul.negotiation import (
     AcceptedContext,
     agreed_extended,
@@ -156,29 +156,24 @@ class Association:
         `as_scp` asks for one in which we are the SCP, as N-EVENT-REPORT needs it. Raises
         `ContextError`, which says what the peer accepted, if there is none.
         """
-        others = []
         for context in sorted(
             self.contexts.values(), key=lambda context: context.abstract_syntax != sop_class
         ):
             role = context.scp if as_scp else context.scu
-            if role and serves(context.abstract_syntax, sop_class):
-                if transfer_syntax in (None, context.transfer_syntax):
-                    return context
-                others.append(context.transfer_syntax)
-        if others:
-            raise ContextError(
-                f"{self.peer} accepted {sop_class} with {', '.join(others)} "
-                f"but not with {transfer_syntax} (PS3.8 9.3.3.2)"
-            )
-        reasons = "; ".join(
-            str(refusal)
-            for refusal in self.refused
-            if serves(refusal.context.abstract_syntax, sop_class)
-        )
-        role_name = "SCP" if as_scp else "SCU"
+            fits = transfer_syntax in (None, context.transfer_syntax)
+            if role and fits and serves(context.abstract_syntax, sop_class):
+                return context
         raise ContextError(
-            f"{self.peer} accepted no context for {sop_class} with us as {role_name} "
-            f"(PS3.8 9.3.3.2)" + (f": {reasons}" if reasons else "")
+            missing_context(
+                self.request_pdu,
+                self.contexts.values(),
+                self.refused,
+                sop_class,
+                transfer_syntax,
+                peer=str(self.peer),
+                requestor=self.is_requestor,
+                as_scp=as_scp,
+            )
         )
 
     def next_message_id(self) -> int:
@@ -234,6 +229,10 @@ class Association:
         """Let the peer wait with further Pending responses, or go on; it goes on in any case while
         somebody waits for another response."""
         self._invoker.set_full(invocation, full)
+
+    def progressed(self) -> None:
+        """An instance of our C-GET or C-MOVE goes on: `Limits.response` begins anew for it."""
+        self._invoker.progressed()
 
     @contextmanager
     def performing(self, scp: SCP) -> Iterator[None]:
@@ -422,6 +421,7 @@ class Association:
         """Tell everybody who waits for something of this association, once."""
         if self.ended is not None:
             return
+        reason.peer = str(self.peer)
         self.ended = self._protocol.outcome = reason
         self._outbox.clear()
         self._performer.end(reason)

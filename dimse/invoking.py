@@ -23,7 +23,7 @@ from dimse.events import Events, Span
 from dimse.limits import Limits
 from dimse.message.base import Request, Response
 from dimse.message.command import Value
-from dimse.message.messages import MESSAGES, CCancelRQ
+from dimse.message.messages import MESSAGES, CCancelRQ, CGetRQ, CMoveRQ
 from dimse.message.status import Category, Status
 from dimse.sending import Outbox, OutgoingMessage, Source
 from dimse.ul.negotiation import AcceptedContext
@@ -177,6 +177,13 @@ class Invoker:
         self._closing = True
         self._pace()
 
+    def progressed(self) -> None:
+        """An instance of a C-GET or C-MOVE goes on: as good as a Pending response, which not every
+        peer sends."""
+        for invocation in self._invoked.values():
+            if isinstance(invocation.request, CGetRQ | CMoveRQ) and invocation.timer is not None:
+                self._start_timer(invocation)
+
     # What the peer sends
 
     def received(
@@ -284,7 +291,9 @@ class Invoker:
         if self._excused(invocation.request):
             self._start_timer(invocation)
         else:
-            self._give_up(TimedOutError("response", invocation.response_time))
+            self._give_up(
+                TimedOutError("response", invocation.response_time, invocation.request.NAME)
+            )
 
     def _finish(self, invocation: Invocation, outcome: Answer | DimseError) -> None:
         if self._invoked.pop(invocation.request.message_id, None) is not None:

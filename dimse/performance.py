@@ -72,7 +72,8 @@ class Asked:
             raise StatusError(MISTYPED_ARGUMENT, f"{what} with this request (PS3.7 9.3)")
         request = kind.decode(self.elements)
         context = self.context
-        role = context.scu if is_notification(request) else context.scp
+        # Whether we are the SCU that a notification is for, its SCP knows (`without_roles`).
+        role = is_notification(request) or context.scp
         if not role or not serves(context.abstract_syntax, request.sop_class_uid):
             raise not_served(request, "not the SOP class and role of the context")
         return request
@@ -206,7 +207,7 @@ class Performance:
     def abort(self, reason: AssociationError) -> None:
         """The association is over."""
         if self._sink is not None:
-            self._say(f"not received, {reason}", failed=True)
+            self._say(f"not received, {reason.args[0]}", failed=True)
         self._stop_timer()
         self._drop(reason)
         self._cancel_finishing()

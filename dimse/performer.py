@@ -15,7 +15,7 @@ from dimse.message.status import DUPLICATE_INVOCATION, RESOURCE_LIMITATION
 from dimse.performance import Asked, Performance, is_notification, not_served
 from dimse.performing import SCP
 from dimse.sending import Outbox, Whole
-from dimse.ul.negotiation import AcceptedContext
+from dimse.ul.negotiation import AcceptedContext, SupportedContext
 from dimse.ul.pdv import MessageReader
 
 if TYPE_CHECKING:
@@ -131,13 +131,15 @@ class Performer:
     def scp_for(self, context: AcceptedContext, request: Request) -> SCP:
         """Whose it is; raises `StatusError` when nobody's."""
         for scp in self.scps:
-            supported = scp.contexts.get(context.abstract_syntax)
-            if supported and (supported.scu if is_notification(request) else supported.scp):
+            if _performs(scp.contexts.get(context.abstract_syntax), context, request):
                 return scp
         for scp in self.scps:
-            if scp.otherwise(context.abstract_syntax) is not None:
+            if _performs(scp.otherwise(context.abstract_syntax), context, request):
                 return scp
-        raise not_served(request)
+        no_role = is_notification(request) and not context.scu
+        raise not_served(
+            request, "the SCP role was not proposed (PS3.7 D.3.3.4)" if no_role else ""
+        )
 
     def set_paused(self, performance: Performance, paused: bool) -> None:
         """Stop reading for it, or go on."""
@@ -222,3 +224,13 @@ class Performer:
         for taken in yielding:
             if not taken.called:  # else it was cancelled meanwhile
                 taken.callback(None)
+
+
+def _performs(
+    supported: SupportedContext | None, context: AcceptedContext, request: Request
+) -> bool:
+    if supported is None:
+        return False
+    if is_notification(request):
+        return supported.scu and (context.scu or supported.without_roles)
+    return supported.scp

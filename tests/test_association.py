@@ -96,13 +96,13 @@ class TestContexts:
         assert requestor.context_for(CT_STORAGE, EXPLICIT).context_id == 3
         assert requestor.context_for(CT_STORAGE).context_id == 1
 
-    def test_none(self, pair: Pair):
-        with pytest.raises(ContextError) as caught:
-            pair[0].context_for(MR_STORAGE)
-        assert str(caught.value) == (
-            f"ARCHIVE@10.0.0.2:104 accepted no context for {MR_STORAGE} "
-            "with us as SCU (PS3.8 9.3.3.2)"
-        )
+    def test_not_proposed(self, pair: Pair):
+        """That is nobody's refusal."""
+        what = f"did not propose MR Image Storage ({MR_STORAGE}) (PS3.8 9.3.2.2)"
+        for association, who in ((pair[0], "we"), (pair[1], "MODALITY@10.0.0.1:4242")):
+            with pytest.raises(ContextError) as caught:
+                association.context_for(MR_STORAGE)
+            assert str(caught.value) == f"{who} {what}"
 
     def test_refused(self, net: Net):
         """Each proposal that was not accepted, and the reason in the error of who wants it."""
@@ -121,10 +121,11 @@ class TestContexts:
     def test_another_transfer_syntax(self, pair: Pair):
         with pytest.raises(ContextError) as caught:
             pair[0].context_for(CT_STORAGE, IMPLICIT)
-        assert f"accepted {CT_STORAGE} with {EXPLICIT} but not with {IMPLICIT}" in str(caught.value)
+        name = f"CT Image Storage ({CT_STORAGE})"
+        assert f"accepted {name} with {EXPLICIT} but not with {IMPLICIT}" in str(caught.value)
 
     def test_not_in_the_role_of_scu(self, pair: Pair):
-        with pytest.raises(ContextError):
+        with pytest.raises(ContextError, match=r"we accepted no context .* with us as SCU"):
             pair[1].context_for(VERIFICATION)
 
 

@@ -215,6 +215,23 @@ class TestValues:
         (handler,) = [e for e in heard if e.name == "handler.exception" and "A700" in str(e)]
         assert handler.metadata["callback"] == "C-STORE-RQ"
 
+    def test_an_exception_of_a_performer_has_no_text(self, network: Network, heard: list[Event]):
+        """It may be about a patient; only errors of dimse are known not to be."""
+        scp = RecordingSCP()
+
+        def fail(_: object) -> Any:
+            raise KeyError("DOE^JOHN")
+
+        scp.on_finish = fail
+        ours, _ = released(network, scps=[scp])
+        with pytest.raises(StatusError):
+            network.result(echo(ours))
+        network.result(ours.release())
+        (handler,) = [e for e in heard if e.name == "handler.exception"]
+        assert (handler.metadata["kind"], handler.metadata["reason"]) == ("KeyError", "")
+        assert "DOE" not in str(heard)
+        assert network.flush_logged_errors(KeyError)
+
 
 class TestEnds:
     """A span that has begun ends, whatever happens: else a trace waits for it for ever."""

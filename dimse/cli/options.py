@@ -63,7 +63,7 @@ class Target:
     def explain(self, error: AssociationError) -> str:
         """What happened to an association with it, and the option that could have helped."""
         options = _LIMIT_OPTIONS.get(error.which) if isinstance(error, TimedOutError) else None
-        return f"{self}: {error}" + (f" ({options[0]})" if options else "")
+        return f"{self}: {error.args[0]}" + (f" ({options[0]})" if options else "")
 
 
 def takes_target(command: Command) -> Command:

@@ -6,6 +6,8 @@ from inspect import iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.uid import UID
+from twisted.logger import Logger
 
 from dimse.association import Association
 from dimse.errors import DimseError, MisuseError, ProtocolError, StatusError
@@ -23,9 +25,11 @@ from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.services.answers import Answers
 from dimse.services.dataset import decode, encode
-from dimse.services.extended import Options
+from dimse.services.extended import Options, answers
 from dimse.sop_classes import STUDY_ROOT, InformationModel
 from dimse.ul.negotiation import AcceptedContext, SupportedContext
+
+_log = Logger()
 
 
 class Matches(Answers[Dataset, list[Dataset]]):
@@ -89,13 +93,13 @@ def find(
 class QuerySCP:
     """Answers C-FIND with what `find(identifier, operation)` yields, an async generator.
 
-    `models` are the information models that it answers for, `options` what it supports of their
-    extended negotiation (`dimse.services.extended`). The generator runs no faster than the peer
-    reads, and is closed when the peer cancels or the association ends; any other async iterator
-    will do, and is closed if it has `aclose`. It yields Datasets that hold what was asked for, or
-    pairs of a Pending status (FF00H, FF01H) and one; it raises `StatusError` to fail. A pair with
-    any other status ends it: that status is the answer. What was negotiated is in
-    `operation.association.extended`. Raises `MisuseError` for another kind of function.
+    `models` are the information models that it answers for, `options` what it supports of the
+    extended negotiation of those that have these (`dimse.services.extended`). The generator runs
+    no faster than the peer reads, and is closed when the peer cancels or the association ends; any
+    other async iterator will do, and is closed if it has `aclose`. It yields Datasets that hold
+    what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises `StatusError`
+    to fail. A pair with any other status ends it: that status is the answer. What was negotiated
+    is in `operation.association.extended`. Raises `MisuseError` for another kind of function.
     """
 
     def __init__(
@@ -108,12 +112,11 @@ class QuerySCP:
     ) -> None:
         if isgeneratorfunction(find) or iscoroutinefunction(find):
             raise MisuseError("find has to be an async generator function: async def, and yield")
-        supported = SupportedContext(
-            tuple(transfer_syntaxes), extended=options.answer if options is not None else None
-        )
+        extended = answers(options, [model.find for model in models if model.find])
         self._find = find
         self.contexts: Mapping[str, SupportedContext] = {
-            model.find: supported for model in models if model.find
+            uid: SupportedContext(tuple(transfer_syntaxes), extended=answer)
+            for uid, answer in extended.items()
         }
 
     def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
@@ -129,17 +132,32 @@ class QuerySCP:
             syntax = operation.context.transfer_syntax
             identifier = received(data, operation)
             matches: Any = self._find(identifier, operation)
+            count = 0
             async with aclosing(matches) if hasattr(matches, "aclose") else nullcontext():
                 async for match in matches:
                     status, dataset = match if isinstance(match, tuple) else (PENDING, match)
                     if status not in PENDING_CODES:
                         return status  # type: ignore[no-any-return]  # looked at like any other
                     await operation.pending(status, encode(dataset, syntax))
+                    count += 1
+            say(operation, f"{count} matches")
             return SUCCESS
 
         return Performing(
             answer, operation.association.limits.identifier_length, too_long=IDENTIFIER_MISMATCH
         )
+
+
+def say(operation: Operation, outcome: str) -> None:
+    """A line in the log for a query or retrieval that was performed."""
+    request = operation.request
+    _log.info(
+        "{peer}: {operation} of {model}: {outcome}",
+        peer=operation.peer,
+        operation=request.NAME.removesuffix("-RQ"),
+        model=UID(request.sop_class_uid).name,
+        outcome=outcome,
+    )
 
 
 def received(data: bytes, operation: Operation) -> Dataset:

@@ -78,14 +78,16 @@ class SupportedContext:
 
     `transfer_syntaxes` are in its order of preference; None takes any, the first that the
     requestor proposes, and private ones only when no standard one is proposed. The roles are
-    those that the acceptor itself can take. `extended` answers the service class application
-    information that a requestor offers (PS3.7 D.3.3.5), with None for no answer.
+    those that the acceptor itself can take; `without_roles` lets it be the SCU also where the
+    requestor, who then has to be the SCP, proposes no roles. `extended` answers the service class
+    application information that a requestor offers (PS3.7 D.3.3.5), with None for no answer.
     """
 
     transfer_syntaxes: tuple[str, ...] | None = (IMPLICIT_VR_LITTLE_ENDIAN,)
     scp: bool = True
     scu: bool = False
     extended: Callable[[bytes], bytes | None] | None = None
+    without_roles: bool = False
 
     def joined(self, other: "SupportedContext") -> "SupportedContext":
         """With the roles of both, the transfer syntaxes of the one that is the SCP, else of the
@@ -96,6 +98,7 @@ class SupportedContext:
             scp=first.scp or second.scp,
             scu=first.scu or second.scu,
             extended=first.extended or second.extended,
+            without_roles=first.without_roles or second.without_roles,
         )
 
     def choose(self, proposed: Sequence[str]) -> str | None:
@@ -240,7 +243,8 @@ def _answer(
 
 def _usable(role: RoleSelection | None, supported: SupportedContext) -> bool:
     """Without role selection the acceptor is the SCP (PS3.7 D.3.3.4)."""
-    return supported.scp if role is None else role.scu or role.scp
+    by_default = supported.scp or supported.without_roles
+    return by_default if role is None else role.scu or role.scp
 
 
 def _agree(
