@@ -112,7 +112,8 @@ class Retrieval(Answers[SubOperations, SubOperations]):
     """The Pending responses of a C-GET or C-MOVE, which not every peer sends; awaited, its result.
 
     `result` fires with the `SubOperations` of the final response, a success or a warning; the
-    `StatusError` of a failure has them as `sub_operations`.
+    `StatusError` of a failure has them as `sub_operations`. However it ended, they are in `outcome`
+    once the final response has come.
     """
 
     def __init__(
@@ -125,8 +126,11 @@ class Retrieval(Answers[SubOperations, SubOperations]):
         *,
         destination: str | None = None,
         store: InstanceStore | None = None,
+        progress: Callable[[SubOperations], None] | None = None,
     ) -> None:
         super().__init__(association, timeout)
+        self.outcome: SubOperations | None = None
+        self._progress = progress
         self._identifier = identifier
         self._sop_class = sop_class
         self._priority = priority
@@ -164,19 +168,27 @@ class Retrieval(Answers[SubOperations, SubOperations]):
             )
         return context, request, encode(self._identifier, context.transfer_syntax)
 
+    def _item(self, answer: Answer) -> SubOperations:
+        return self._tell(answer)
+
     def _conclude(self, final: Answer | Failure) -> None:
+        if isinstance(final, Answer):
+            self.outcome = self._tell(final)
         try:
             super()._conclude(final)
         except StatusError as error:
-            assert isinstance(final, Answer)
-            error.sub_operations = SubOperations.of(final)
+            error.sub_operations = self.outcome
             raise
 
-    def _item(self, answer: Answer) -> SubOperations:
-        return SubOperations.of(answer)
-
     def _result(self, items: list[SubOperations], final: Answer) -> SubOperations:
-        return SubOperations.of(final)
+        assert self.outcome is not None
+        return self.outcome
+
+    def _tell(self, answer: Answer) -> SubOperations:
+        numbers = SubOperations.of(answer)
+        if self._progress is not None:
+            self._progress(numbers)
+        return numbers
 
 
 def get(
@@ -231,6 +243,7 @@ def move_here(
     destination: str | None = None,
     priority: int = MEDIUM,
     timeout: float | None = None,
+    progress: Callable[[SubOperations], None] | None = None,
     limits: Limits | None = None,
     admit: Admit | None = None,
 ) -> "Deferred[SubOperations]":
@@ -238,12 +251,23 @@ def move_here(
 
     The instances are given to `store`. `endpoint` is where to listen, such as `tcp:11113`, and
     `destination` the AE title that the peer knows for that place: that of the association unless
-    given. `limits`, those of the association unless given, and `admit` are as in `listen`: whoever
+    given. `progress` is called with what each response says, also the final one, whatever its
+    status. `limits`, those of the association unless given, and `admit` are as in `listen`: whoever
     knows the place and that title can store as long as it is open. Fires and fails as `move`, or
     with what listening fails with.
     """
     title = destination or association.ae_title
     scp = StorageSCP(_Watched(store, association.progressed))
+    sop_class = model if isinstance(model, str) else model.move
+    retrieval = Retrieval(
+        association,
+        identifier,
+        sop_class,
+        priority,
+        timeout,
+        destination=title,
+        progress=progress,
+    )
 
     async def receive() -> SubOperations:
         listener = await listen(
@@ -255,9 +279,7 @@ def move_here(
             reactor=association.clock,
         )
         try:
-            return await move(
-                association, identifier, title, model, priority=priority, timeout=timeout
-            )
+            return await retrieval
         finally:
             await listener.stop(_GRACE)
 

@@ -420,6 +420,32 @@ class TestMove:
         assert done.completed == 1
         assert store.uids == ["1.2.1"]
 
+    def test_here_tells_progress_and_of_a_failure_too(self, network: Network):
+        """What failed is in the last numbers, though the operation raises."""
+        store, endpoint = Store(0xA700, 0xA700), network.endpoint()
+        ours, _ = joined(network, [instance(1), instance(2)], ME=endpoint)
+        told: list[SubOperations] = []
+        moving = move_here(ours, KEYS, store, endpoint, destination="ME", progress=told.append)
+        with pytest.raises(StatusError, match="0xA702"):
+            network.result(moving)
+        assert [each.remaining for each in told] == [1, None]
+        assert told[-1].failed_sop_instance_uids == ("1.2.1", "1.2.2")
+
+    def test_outcome_of_a_loop(self, network: Network):
+        """The final numbers, which are no item of the loop; None before."""
+        place = network.listen([StorageSCP(Store(0, 0xA700))])
+        ours, _ = joined(network, [instance(1), instance(2)], DEST=place)
+        answers = move(ours, KEYS, "DEST")
+        assert answers.outcome is None
+
+        async def loop() -> None:
+            async for _ in answers:
+                assert answers.outcome is None
+
+        network.result(Deferred.fromCoroutine(loop()))
+        assert answers.outcome is not None
+        assert (answers.outcome.completed, answers.outcome.failed) == (1, 1)
+
     def test_an_identifier_that_is_none(self, network: Network):
         asked: list[Dataset] = []
 
