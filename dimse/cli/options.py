@@ -85,8 +85,9 @@ def takes_target(command: Command) -> Command:
     return call
 
 
-def _ae_title(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    if not is_ae_title(value):
+def ae_title(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option for an AE title."""
+    if value is not None and not is_ae_title(value):
         raise click.BadParameter(f"{value!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
     return value
 
@@ -99,7 +100,7 @@ def _ae_title_option(short: str, long: str, name: str, default: str, doc: str) -
         metavar="AE",
         default=default,
         show_default=True,
-        callback=_ae_title,
+        callback=ae_title,
         help=doc,
     )
 
