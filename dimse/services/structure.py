@@ -33,13 +33,15 @@ class _Level:
 
 
 class _Scan:
-    def __init__(self, data: bytes, *, little_endian: bool) -> None:
+    def __init__(self, data: bytes, most: int, *, little_endian: bool, encapsulated: bool) -> None:
         order = "<" if little_endian else ">"
         self._tag = Struct(order + "HH")
         self._short = Struct(order + "H")
         self._length = Struct(order + "I")
         self._item = self._tag.pack(_ITEM >> 16, _ITEM & 0xFFFF)
         self._data = data
+        self._most = most
+        self._encapsulated = encapsulated
         self._position = 0
         self._levels: list[_Level] = []
         self._count = 0
@@ -65,8 +67,8 @@ class _Scan:
 
     def _header(self, level: _Level) -> tuple[int, bytes]:
         self._count += 1
-        if self._count > MOST:
-            raise ValueError(f"more than {MOST} elements")
+        if self._count > self._most:
+            raise ValueError(f"more than {self._most} elements")
         header = self._take(level, 8)
         group, number = self._tag.unpack_from(header)
         return group << 16 | number, header
@@ -93,10 +95,23 @@ class _Scan:
         implicit = level.implicit or vr == b"UN"
         if vr == b"SQ" or (implicit and self._is_sequence(tag, length)):
             self._enter(level, length, implicit, is_sequence=True)
-        elif length == _UNDEFINED:
-            raise ValueError("an element without end (PS3.5 7.1)")
-        else:
+        elif length != _UNDEFINED:
             self._position += length  # behind the end, nothing can be taken any more
+        elif self._encapsulated and vr in (b"OB", b"OW"):
+            self._skip_fragments(level)
+        else:
+            raise ValueError("an element without end (PS3.5 7.1)")
+
+    def _skip_fragments(self, level: _Level) -> None:
+        """Of encapsulated pixel data (PS3.5 A.4)."""
+        while True:
+            tag, header = self._header(level)
+            (length,) = self._length.unpack_from(header, 4)
+            if tag == _SEQUENCE_END and not length:
+                return
+            if tag != _ITEM or length == _UNDEFINED:
+                raise ValueError("pixel data with something else than fragments (PS3.5 A.4)")
+            self._position += length
 
     def _vr_and_length(self, level: _Level, header: bytes) -> tuple[bytes, int]:
         if level.implicit:
@@ -124,9 +139,18 @@ class _Scan:
         self._levels.append(_Level(end, most, implicit, is_sequence))
 
 
-def check_structure(data: bytes, *, implicit: bool, little_endian: bool) -> None:
+def check_structure(
+    data: bytes,
+    *,
+    implicit: bool,
+    little_endian: bool,
+    most: int = MOST,
+    encapsulated: bool = False,
+) -> None:
     """Raise `ValueError` for what is no data set, has too many elements or nests too deep.
 
-    Values are not looked at, and the text of the error names none (PS3.5 7.1, 7.5).
+    `most` items and elements may be in it, and, if it may be `encapsulated`, pixel data in
+    fragments. Values are not looked at, and the text of the error names none (PS3.5 7.1, 7.5).
     """
-    _Scan(data, little_endian=little_endian).run(implicit=implicit)
+    scan = _Scan(data, most, little_endian=little_endian, encapsulated=encapsulated)
+    scan.run(implicit=implicit)

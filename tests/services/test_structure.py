@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from struct import pack
+from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -9,7 +10,6 @@ from pydicom.data import get_testdata_file
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from dimse.services import structure
 from dimse.services.dataset import encode
 from dimse.services.structure import check_structure
 from tests.wire import EXPLICIT, IMPLICIT
@@ -21,9 +21,10 @@ ITEM_END = pack("<HHI", 0xFFFE, 0xE00D, 0)
 NAME = pack("<HHI", 0x10, 0x10, 4) + b"A^B "
 
 
-def check(data: bytes, syntax: str = IMPLICIT) -> None:
+def check(data: bytes, syntax: str = IMPLICIT, **options: Any) -> None:
     uid = UID(syntax)
-    check_structure(data, implicit=uid.is_implicit_VR, little_endian=uid.is_little_endian)
+    implicit, little_endian = uid.is_implicit_VR, uid.is_little_endian
+    check_structure(data, implicit=implicit, little_endian=little_endian, **options)
 
 
 def element(value: bytes, tag: int = 0x00081110, length: int | None = None) -> bytes:
@@ -92,11 +93,34 @@ class TestWhatIsOne:
         check(explicit(b"UN", b"bytes.", 0x00091010), EXPLICIT)
         check(explicit(b"ZZ", b"a new VR", 0x00091010), EXPLICIT)
 
-    def test_as_many_as_may_be(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(structure, "MOST", 10)
-        check(NAME * 10)
+    def test_as_many_as_may_be(self):
+        check(NAME * 10, most=10)
         with pytest.raises(ValueError, match="more than 10"):
-            check(NAME * 11)
+            check(NAME * 11, most=10)
+
+    def test_pixel_data_in_fragments_where_it_may_be(self):
+        """With an empty offset table, in the data set and in an item; elsewhere it is none."""
+        fragments = item(b"") + item(b"abcd") + item(b"") + END
+        pixels = explicit(b"OB", b"", 0x7FE00010, UNDEFINED) + fragments
+        data = explicit(b"SQ", item(pixels), 0x00880200) + pixels
+        check(data, EXPLICIT, encapsulated=True)
+        with pytest.raises(ValueError, match="without end"):
+            check(data, EXPLICIT)
+
+    @pytest.mark.parametrize(
+        ("fragments", "why"),
+        [
+            (b"", "ends inside"),
+            (item(b"abcd"), "ends inside"),
+            (item(b"abcd")[:-1], "ends inside"),
+            (item(b"abcd", UNDEFINED) + END, "something else"),
+            (NAME + END, "something else"),
+        ],
+    )
+    def test_fragments_that_are_none(self, fragments: bytes, why: str):
+        pixels = explicit(b"OB", b"", 0x7FE00010, UNDEFINED)
+        with pytest.raises(ValueError, match=why):
+            check(pixels + fragments, EXPLICIT, encapsulated=True)
 
 
 @pytest.mark.parametrize(
