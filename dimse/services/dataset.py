@@ -127,7 +127,7 @@ def decode(data: bytes, transfer_syntax: str, longest: int = _LONGEST) -> Datase
     what = f"this is no data set in {syntax.name} (PS3.5 7)"
     try:
         if syntax.is_deflated:
-            data = _inflated(data, longest)
+            data = inflated(data, longest)
         check_structure(data, implicit=implicit, little_endian=little_endian)
     except (ValueError, zlib.error) as error:
         raise DimseError(what) from error
@@ -137,9 +137,23 @@ def decode(data: bytes, transfer_syntax: str, longest: int = _LONGEST) -> Datase
         raise DimseError(what) from None
 
 
-def _inflated(data: bytes, longest: int) -> bytes:
+def uids_of(dataset: Dataset, keyword: str) -> list[str]:
+    """The UIDs of an element, none if it is absent or empty.
+
+    Above 64 KiB explicit VR has no UI, so they come as UN (PS3.5 6.2.2).
+    """
+    value = dataset.get(keyword)
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace").rstrip("\0 ").split("\\")
+    return [value] if isinstance(value, str) and value else [str(uid) for uid in value or ()]
+
+
+def inflated(data: bytes, longest: int) -> bytes:
+    """What was deflated; raises `ValueError` or `zlib.error` for what is not (PS3.5 A.5)."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflate.decompress(data, longest)
-    if not inflate.eof or inflate.unused_data not in (b"", b"\0"):  # padded to even length
+    unfolded = inflate.decompress(data, longest)
+    # Padded to even length; old writers leave the trailer of gzip behind it (RFC 1952 2.3).
+    trailer = zlib.crc32(unfolded).to_bytes(4, "little") + len(unfolded).to_bytes(4, "little")
+    if not inflate.eof or inflate.unused_data.removeprefix(trailer) not in (b"", b"\0"):
         raise ValueError(f"not one whole stream of at most {longest} bytes (PS3.5 A.5)")
-    return inflated
+    return unfolded

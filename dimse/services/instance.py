@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
@@ -14,12 +14,20 @@ from typing import Any, Self
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
     MediaStorageDirectoryStorage,
+    RLELossless,
 )
 
 from dimse.errors import DimseError, MisuseError, NotAnInstanceError
@@ -37,7 +45,22 @@ _SHORT_ELEMENT = Struct("<HH2sH")  # explicit VR little endian (PS3.5 7.1.2)
 _LONG_ELEMENT = Struct("<HH2s2xI")
 _LONG_VRS = (b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR")
 
-_CONVERTIBLE = (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+# What may be converted to, the best first: deflating takes time and peers do not expect it.
+_UNCOMPRESSED = tuple(
+    map(str, (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian))
+)
+
+# What may be converted besides; for videos and part 2 of JPEG 2000 pydicom has no decoders.
+_DECODABLE = frozenset(
+    (
+        ExplicitVRBigEndian,
+        RLELossless,
+        *JPEGTransferSyntaxes,
+        *JPEGLSTransferSyntaxes,
+        *(JPEG2000Lossless, JPEG2000),
+        *(HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K),
+    )
+)
 
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010  # in group 0002
 
@@ -161,39 +184,20 @@ class Instance:
             raise DimseError(f"{self.path}: {error.strerror}") from error
         return closing(Source(file, self.length, progress))
 
+    @property
+    def conversions(self) -> tuple[str, ...]:
+        """The transfer syntaxes that `dimse.services.transcoding` can convert it to, best first."""
+        known = self.transfer_syntax in _UNCOMPRESSED or self.transfer_syntax in _DECODABLE
+        return tuple(each for each in _UNCOMPRESSED if known and each != self.transfer_syntax)
+
     def context_proposals(self) -> list[tuple[str, tuple[str]]]:
         """The (abstract syntax, transfer syntaxes) to propose for it, each in its own context.
 
-        What is not compressed is proposed in the default transfer syntax too (PS3.5 10.1).
+        What can be converted is proposed in explicit VR little endian and in the default transfer
+        syntax too (PS3.5 10.1 to 10.5).
         """
-        syntaxes = [self.transfer_syntax]
-        if self.transfer_syntax in _CONVERTIBLE:
-            syntaxes.append(ImplicitVRLittleEndian)
-        return [(self.sop_class_uid, (syntax,)) for syntax in syntaxes]
-
-    def in_default_syntax(self) -> "Instance | None":
-        """The same instance, encoded by pydicom in implicit VR little endian, whole in memory.
-
-        None for what is compressed, or big endian, which pydicom does not convert.
-        """
-        if self.transfer_syntax not in _CONVERTIBLE:
-            return None
-        syntax = self.transfer_syntax.encode("ascii")
-        syntax += b"\0" * (len(syntax) % 2)
-        meta = _SHORT_ELEMENT.pack(0x0002, _TRANSFER_SYNTAX, b"UI", len(syntax)) + syntax
-        with self.open() as data:
-            encoded = bytes(PREAMBLE_LENGTH) + b"DICM" + meta + data.read(data.length)
-        try:
-            dataset = dcmread(BytesIO(encoded))
-        except Exception as error:  # noqa: BLE001  its text may hold values
-            name, kind = self.path or "instance", type(error).__name__
-            raise NotAnInstanceError(f"{name}: pydicom cannot read it ({kind})") from None
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-        return replace(
-            Instance.from_dataset(dataset),
-            sop_class_uid=self.sop_class_uid,
-            sop_instance_uid=self.sop_instance_uid,
-        )
+        others = (each for each in self.conversions if each != DeflatedExplicitVRLittleEndian)
+        return [(self.sop_class_uid, (syntax,)) for syntax in (self.transfer_syntax, *others)]
 
     def _checked(self) -> Self:
         name = self.path or "instance"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,15 +11,21 @@ from pydicom._uid_dict import UID_dictionary
 from twisted.internet.defer import Deferred
 
 from dimse.association import Association
-from dimse.errors import ContextError, MisuseError, StatusError
+from dimse.errors import (
+    ContextError,
+    DimseError,
+    MisuseError,
+    NotAnInstanceError,
+    StatusError,
+)
 from dimse.message.messages import MEDIUM, CStoreRQ
 from dimse.message.status import INVALID_SOP_INSTANCE, UNRECOGNIZED_OPERATION, Status
 from dimse.performing import Operation, Sink
 from dimse.services.instance import Instance
+from dimse.services.transcoding import transcoded
 from dimse.services.verification import succeeded
 from dimse.sop_classes import NOT_STORAGE, STORAGE_SOP_CLASSES
 from dimse.ul.negotiation import (
-    IMPLICIT_VR_LITTLE_ENDIAN,
     AcceptedContext,
     SupportedContext,
     is_ae_title,
@@ -39,14 +46,15 @@ def store(
 
     `source` is the path of a DICOM file, a Dataset, or an `Instance`. A file is streamed as it
     is, and never whole in memory; only when the peer accepted its SOP class without its
-    transfer syntax, but with implicit VR little endian, it is converted if it is not compressed.
+    transfer syntax, but with one of its `conversions`, it is converted (`transcode`).
     `progress(count)` is called with each number of bytes read from it, `timeout` takes the place of
     `Limits.response`, and `move_originator` is the AE title and Message ID of the C-MOVE that this
     is a sub-operation of.
 
     Fires with the `Status`, a success or a warning. Fails with `StatusError` for any other one,
     `NotAnInstanceError`, `ContextError` when the peer did not accept its SOP class in its
-    transfer syntax, or the `AssociationError` that ended the association.
+    transfer syntax, nor in one that it could be converted to, or the `AssociationError` that
+    ended the association.
     """
     return Deferred.fromCoroutine(
         _store(association, source, priority, progress, timeout, move_originator or (None, None))
@@ -64,10 +72,18 @@ async def _store(
     if move_originator[0] is not None and not is_ae_title(move_originator[0]):
         raise MisuseError(f"{move_originator[0]!r} is no AE title (PS3.5 6.2)")
     instance = Instance.of(source)
-    try:
-        context = association.context_for(instance.sop_class_uid, instance.transfer_syntax)
-    except ContextError as refusal:
-        context, instance = _in_default_syntax(association, instance, refusal)
+    context = _context_for(association, instance)
+    if context.transfer_syntax != instance.transfer_syntax:
+        try:
+            instance = await transcoded(instance, context.transfer_syntax, association.clock)
+        except NotAnInstanceError:
+            raise
+        except DimseError as error:
+            raise ContextError(
+                f"{association.peer} accepted {instance.sop_class_uid} with "
+                f"{context.transfer_syntax} but not with {instance.transfer_syntax} "
+                f"(PS3.8 9.3.3.2); not converted: {error}"
+            ) from error
     request = CStoreRQ(
         message_id=association.next_message_id(),
         affected_sop_class_uid=instance.sop_class_uid,
@@ -80,17 +96,15 @@ async def _store(
         return succeeded(await association.request(context, request, data, timeout=timeout))
 
 
-def _in_default_syntax(
-    association: Association, instance: Instance, refusal: ContextError
-) -> tuple[AcceptedContext, Instance]:
-    """The instance converted, if the peer takes that; else the refusal is raised."""
+def _context_for(association: Association, instance: Instance) -> AcceptedContext:
+    """The context of its transfer syntax, else the best of those it can be converted to."""
     try:
-        context = association.context_for(instance.sop_class_uid, IMPLICIT_VR_LITTLE_ENDIAN)
+        return association.context_for(instance.sop_class_uid, instance.transfer_syntax)
     except ContextError:
-        raise refusal from None
-    if (converted := instance.in_default_syntax()) is None:
-        raise refusal
-    return context, converted
+        for syntax in instance.conversions:
+            with suppress(ContextError):
+                return association.context_for(instance.sop_class_uid, syntax)
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,21 @@
 """Instances to be sent: files, Datasets, bytes (PS3.10 7.1)."""
 
 import os
-from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import pydicom
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    HTJ2K,
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from dimse.errors import DimseError, NotAnInstanceError
 from dimse.services.instance import FILE_META_BEGIN, Instance
@@ -245,50 +251,30 @@ class TestDatasets:
         assert read_all(instance) == b"abc\0"
 
 
-class TestDefaultSyntax:
-    """Implicit VR little endian, for peers that take nothing else (PS3.5 10.1)."""
-
-    @pytest.mark.parametrize("name", ["CT_small.dcm", "image_dfl.dcm", "rtplan.dcm"])
-    def test_what_is_converted(self, name: str):
-        path = next(path for path in SHIPPED if path.name == name)
-        instance = replace(Instance.from_file(path), sop_instance_uid="1.2.3")
-        converted = instance.in_default_syntax()
-        if instance.transfer_syntax == IMPLICIT:
-            assert converted is None
-            return
-        assert converted is not None
-        assert converted.transfer_syntax == IMPLICIT
-        assert converted.sop_class_uid == instance.sop_class_uid
-        assert converted.sop_instance_uid == "1.2.3"  # that of the file, not of the data set
-        found = dcmread(BytesIO(read_all(converted)), force=True)
-        assert found.original_encoding == (True, True)
-        whole = dcmread(path)
-        for group in {element.tag.group for element in whole}:
-            whole.pop((group, 0), None)  # group lengths (PS3.5 7.2)
-        whole.pop(0xFFFCFFFC, None)  # padding (PS3.10 7.2)
-        found.pop(0xFFFCFFFC, None)
-        if "PixelData" in whole:
-            whole["PixelData"].VR = "OW"  # as it is in implicit VR (PS3.5 A.1)
-        assert found == whole
-        assert instance.context_proposals() == [
-            (instance.sop_class_uid, (instance.transfer_syntax,)),
-            (instance.sop_class_uid, (IMPLICIT,)),
-        ]
+class TestContexts:
+    """What is proposed for an instance: its own transfer syntax, and what it can become."""
 
     @pytest.mark.parametrize(
-        "syntax", [IMPLICIT, str(ExplicitVRBigEndian), str(RLELossless), "1.2.3.4"]
+        ("syntax", "others"),
+        [
+            (EXPLICIT, [IMPLICIT]),
+            (IMPLICIT, [EXPLICIT]),
+            (str(DeflatedExplicitVRLittleEndian), [EXPLICIT, IMPLICIT]),
+            (str(ExplicitVRBigEndian), [EXPLICIT, IMPLICIT]),
+            (str(RLELossless), [EXPLICIT, IMPLICIT]),
+            (str(JPEGLosslessSV1), [EXPLICIT, IMPLICIT]),
+            (str(HTJ2K), [EXPLICIT, IMPLICIT]),
+            (str(MPEG2MPML), []),
+            ("1.2.3.4", []),
+        ],
     )
-    def test_what_is_not(self, syntax: str):
-        """It is there already, or pydicom does not convert it, or nobody knows what it is."""
+    def test_of(self, syntax: str, others: list[str]):
         instance = Instance(CT_STORAGE, "1.2.3", syntax, data=b"ab")
-        assert instance.in_default_syntax() is None
-        assert instance.context_proposals() == [(CT_STORAGE, (syntax,))]
+        assert instance.context_proposals() == [(CT_STORAGE, (each,)) for each in (syntax, *others)]
 
-    def test_what_is_no_data_set(self):
-        instance = Instance(CT_STORAGE, "1.2.3", EXPLICIT, data=b"Doe^Jane")
-        with pytest.raises(NotAnInstanceError) as caught:
-            instance.in_default_syntax()
-        assert "Doe" not in str(caught.value)
+    def test_deflating_comes_last_and_is_not_proposed(self):
+        instance = Instance(CT_STORAGE, "1.2.3", IMPLICIT, data=b"ab")
+        assert instance.conversions == (EXPLICIT, str(DeflatedExplicitVRLittleEndian))
 
 
 def test_where_the_file_meta_information_begins():

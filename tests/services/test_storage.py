@@ -137,7 +137,7 @@ class TestSCU:
 
     def test_no_context_for_its_transfer_syntax(self, net: Net):
         requestor, *_ = net.pair()
-        other = Instance(CT_STORAGE, "1.2.3", "1.2.840.10008.1.2.4.50", data=b"ab")
+        other = Instance(CT_STORAGE, "1.2.3", "1.2.840.10008.1.2.4.100", data=b"ab")
         error = net.outcome(store(requestor, other)).value
         assert isinstance(error, ContextError)
         assert EXPLICIT in str(error)
