@@ -22,7 +22,7 @@ from dimse.message.status import Status
 from dimse.performing import Operation, Sink
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, ProposedContext
 from dimse.services.answers import Answers
-from dimse.services.dataset import decode, encode
+from dimse.services.dataset import decode, encode, uids_of
 from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP
 from dimse.services.verification import status_of
 from dimse.sop_classes import STORAGE_BY_USE, STUDY_ROOT, InformationModel
@@ -66,14 +66,10 @@ def _failed_uids(answer: Answer) -> tuple[str, ...]:
     if answer.data is None:
         return ()
     try:
-        uids = decode(answer.data, answer.context.transfer_syntax).get("FailedSOPInstanceUIDList")
+        listed = decode(answer.data, answer.context.transfer_syntax)
+        return tuple(uids_of(listed, "FailedSOPInstanceUIDList"))
     except DimseError:  # the numbers count, with or without the list
         return ()
-    if isinstance(
-        uids, bytes
-    ):  # above 64 KiB explicit VR has no UI, so it comes as UN (PS3.5 6.2.2)
-        uids = uids.decode("ascii", "replace").rstrip("\0 ").split("\\")
-    return (uids,) if isinstance(uids, str) else tuple(map(str, uids or ()))
 
 
 @dataclass(slots=True)

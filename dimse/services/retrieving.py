@@ -1,13 +1,14 @@
 """Retrieval as SCP: what C-GET and C-MOVE ask for is sent, one sub-operation after the other
 (PS3.4 C.4.2.3, C.4.3.3)."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydicom import Dataset
-from twisted.internet.defer import CancelledError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,16 +31,24 @@ from dimse.message.status import (
     UNABLE_TO_PERFORM_SUBOPERATIONS,
     UNRECOGNIZED_OPERATION,
     Category,
+    Status,
 )
 from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
+from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
 from dimse.services.extended import Options, answers
 from dimse.services.instance import Instance, uid_of
 from dimse.services.query import received, say
 from dimse.services.sending import Sendable, SendResult, send, to_its_end
 from dimse.services.storage import store
-from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
+from dimse.services.transcoding import in_thread
+from dimse.sop_classes import (
+    STORAGE_SOP_CLASSES,
+    STUDY_ROOT,
+    WITHOUT_BULK_DATA,
+    InformationModel,
+)
 from dimse.ul.negotiation import SupportedContext, is_ae_title
 
 _log = Logger()
@@ -111,7 +120,11 @@ class RetrieveSCP:
     """Sends what C-GET and C-MOVE ask for.
 
     `retrieve(identifier, operation)` returns, or is a coroutine that returns, what is to be sent:
-    paths, Datasets and Instances. It raises `StatusError` to refuse.
+    paths, Datasets and Instances. It raises `StatusError` to refuse. What has a length is not
+    copied, and for C-GET taken one by one: an object that makes its Instances as it is iterated
+    over keeps the memory flat, however many there are. An Instance says who it is, so its file is
+    not opened before it is sent. What the peer does not take in its transfer syntax is converted
+    (`transcode`), and for `WITHOUT_BULK_DATA` bulk data is left out (`without_bulk_data`).
     `destinations` maps the AE titles of C-MOVE destinations to where they are, `"host:port"` or an
     endpoint, or is a function that does, with None for one unknown: no other place is ever
     connected to, as the AE title `ae_title`, or else as what the peer called us. `models` are the
@@ -171,7 +184,9 @@ class RetrieveSCP:
                 place = self._resolve(request.move_destination)
                 if place is None:
                     raise StatusError(MOVE_DESTINATION_UNKNOWN, "not a destination known here")
-            found = list(await maybeDeferred(self._retrieve, identifier, operation))
+            found = await maybeDeferred(self._retrieve, identifier, operation)
+            if not isinstance(found, Sized):
+                found = list(found)
             results = self._get(operation, found)
             if place is not None:
                 results = self._move(operation, found, place)
@@ -180,13 +195,12 @@ class RetrieveSCP:
         return Performing(answer, operation.association.limits.identifier_length)
 
     async def _get(
-        self, operation: Operation, found: list[Sendable]
+        self, operation: Operation, found: Iterable[Sendable]
     ) -> AsyncGenerator[SendResult, None]:
         """Send on the association of the request, which ends with it.
 
         The sub-operation that is under way when it is cancelled ends first, so that it counts.
         """
-        request: Any = operation.request
         for source in found:
             try:
                 instance = Instance.of(source)
@@ -194,12 +208,7 @@ class RetrieveSCP:
                 yield SendResult(source, error=error, sop_instance_uid=uid_of(source))
                 continue
             outcome, cancelled = await to_its_end(
-                store(
-                    operation.association,
-                    instance,
-                    priority=request.priority,
-                    progress=lambda _: operation.progressed(),
-                )
+                Deferred.fromCoroutine(self._store(operation, instance))
             )
             uid = instance.sop_instance_uid
             if not isinstance(outcome, Failure):
@@ -213,8 +222,20 @@ class RetrieveSCP:
             if cancelled:
                 raise CancelledError
 
+    async def _store(self, operation: Operation, instance: Instance) -> Status:
+        request: Any = operation.request
+        if operation.context.abstract_syntax == WITHOUT_BULK_DATA.get:
+            step = partial(without_bulk_data, instance)
+            instance = await in_thread(step, operation.association.clock)
+        return await store(
+            operation.association,
+            instance,
+            priority=request.priority,
+            progress=lambda _: operation.progressed(),
+        )
+
     def _move(
-        self, operation: Operation, found: list[Sendable], place: str | IStreamClientEndpoint
+        self, operation: Operation, found: Iterable[Sendable], place: str | IStreamClientEndpoint
     ) -> AsyncGenerator[SendResult, None]:
         """Send on associations of our own; cancelled, as `_get`."""
         request: Any = operation.request

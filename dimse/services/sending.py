@@ -25,6 +25,10 @@ from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
 
+# So many are known, with the contexts they need, when an association is requested; memory is
+# bounded however many there are.
+_AHEAD = 10_000
+
 _PATIENCE = 3  # associations in a row that bring nothing, before the peer is given up
 
 Sendable = str | os.PathLike[str] | Dataset | Instance
@@ -84,14 +88,17 @@ async def send(
 ) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
 
-    The SOP classes and transfer syntaxes of what is to be sent are proposed, and for what is not
-    compressed the default transfer syntax (`context_proposals`); when that needs more than 128
-    presentation contexts, one association follows the other. Nothing that happens to one
+    The SOP classes and transfer syntaxes of what is to be sent are proposed, and what it can be
+    converted to for a peer that takes nothing else (`context_proposals`); when that needs more than
+    128 presentation contexts, one association follows the other. Nothing that happens to one
     instance raises, or keeps another from being sent: when an association ends, the instances on
     their way have that error, and the rest goes on a new one. After three in a row that brought
     nothing, or one that cannot be established, the rest gets its error too.
 
-    The head of every file is read before the first is sent. Leaving the iteration early aborts:
+    The heads of the first 10,000 files are read before one is sent, and so far ahead of the sending
+    the others; what then needs another context goes on the next association. Of a folder that is
+    all files. An Instance says who it is and is not opened, and `sources` are taken as they are
+    needed. Leaving the iteration early aborts:
     use `contextlib.aclosing`, so that it happens there and then.
 
     With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
@@ -104,9 +111,9 @@ async def send(
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
-    planned: deque[_Planned] = deque()
-    for result in await _plan_all(sources, planned, reactor):
-        yield result
+    plans = _Plans(sources, reactor)
+    async for failed in plans.look_ahead():
+        yield failed
     connect = partial(
         associate,
         peer,
@@ -117,26 +124,62 @@ async def send(
     )
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)
     patience = _PATIENCE
-    while planned:
-        flight = _Flight(_next_batch(planned), one, to_their_end=move_originator is not None)
+    while plans.waiting:
+        flight = _Flight(one, to_their_end=move_originator is not None)
+        flight.take(plans.waiting)
         ended: AssociationError = ReleasedError("the peer released the association")
         try:
-            async with connect(contexts=flight.contexts()) as association:
+            async with connect(contexts=list(flight.contexts)) as association:
+                flight.negotiated = True
                 while flight.begin(association):
                     yield await flight.next()
+                    async for failed in plans.look_ahead(beside=len(flight.batch)):
+                        yield failed
+                    flight.take(plans.waiting)
         except AssociationError as error:
             ended = error
         if flight.cancelled:
             raise CancelledError
-        planned.extendleft(reversed(flight.batch))
+        plans.waiting.extendleft(reversed(flight.batch))
         patience = _PATIENCE if flight.brought or not flight.batch else patience - 1
         if flight.batch and not (flight.begun and patience):
-            for source, instance in planned:
-                yield SendResult(source, error=ended, sop_instance_uid=instance.sop_instance_uid)
-            return
+            break
+    while plans.waiting:
+        source, instance = plans.waiting.popleft()
+        yield SendResult(source, error=ended, sop_instance_uid=instance.sop_instance_uid)
+        async for failed in plans.look_ahead():
+            yield failed
 
 
 _Planned = tuple[Sendable, Instance]
+
+
+class _Plans:
+    """What there is to send: so much of it as `_AHEAD` says is `waiting`, the rest is to come."""
+
+    def __init__(self, sources: Iterable[Sendable], reactor: Any) -> None:
+        self.waiting: deque[_Planned] = deque()
+        self._sources = iter(sources)
+        self._reactor = reactor
+
+    async def look_ahead(self, beside: int = 0) -> AsyncGenerator[SendResult, None]:
+        """Fill up what is waiting, with the `beside` that do so elsewhere; yields what cannot be
+        sent. A file is opened in a thread; an Instance is taken at once."""
+        while len(self.waiting) + beside < _AHEAD:
+            try:
+                source = next(self._sources)
+            except StopIteration:
+                return
+            if isinstance(source, Instance):
+                self.waiting.append((source, source))
+                continue
+            step = partial(_plan, source)
+            pool = self._reactor.getThreadPool()
+            for plan in await deferToThreadPool(self._reactor, pool, step):
+                if isinstance(plan, SendResult):
+                    yield plan
+                else:
+                    self.waiting.append(plan)
 
 
 @dataclass(slots=True)
@@ -146,18 +189,24 @@ class _Flight:
     With `to_their_end`, who is cancelled gets the results of what is under way all the same.
     """
 
-    batch: deque[_Planned]
     store: Callable[[Association, Instance], Deferred[Status]]
     to_their_end: bool
+    batch: deque[_Planned] = field(default_factory=deque)
+    contexts: dict[tuple[str, tuple[str]], None] = field(default_factory=dict)  # in their order
+    negotiated: bool = False  # then no context can be added any more
     cancelled: bool = False
     begun: bool = False
     brought: bool = False  # whether the peer has answered anything
     _under_way: "deque[Deferred[SendResult]]" = field(default_factory=deque)
 
-    def contexts(self) -> list[tuple[str, tuple[str]]]:
-        """What to propose."""
-        proposals = (each for _, instance in self.batch for each in instance.context_proposals())
-        return list(dict.fromkeys(proposals))
+    def take(self, waiting: deque[_Planned]) -> None:
+        """As many of those that wait as its contexts can carry (PS3.8 9.3.2.2), in their order."""
+        while waiting:
+            contexts = self.contexts | dict.fromkeys(waiting[0][1].context_proposals())
+            if len(contexts) > (len(self.contexts) if self.negotiated else MAXIMUM_CONTEXTS):
+                return
+            self.contexts = contexts
+            self.batch.append(waiting.popleft())
 
     def begin(self, association: Association) -> bool:
         """Fill the operations window; returns whether anything is under way."""
@@ -209,21 +258,6 @@ async def to_its_end(deferred: "Deferred[Any]") -> tuple[Any, bool]:
         return (await waiters[1])[0], True
 
 
-async def _plan_all(
-    sources: Iterable[Sendable], planned: deque[_Planned], reactor: Any
-) -> list[SendResult]:
-    """Append what there is to send to `planned`; returns what cannot be sent."""
-    failed = []
-    for source in sources:
-        step = partial(_plan, source)
-        for plan in await deferToThreadPool(reactor, reactor.getThreadPool(), step):
-            if isinstance(plan, SendResult):
-                failed.append(plan)
-            else:
-                planned.append(plan)
-    return failed
-
-
 def _plan(source: Sendable) -> list[_Planned | SendResult]:
     """What there is to send of a source; runs in a thread, for it reads files."""
     try:
@@ -237,16 +271,3 @@ def _plan(source: Sendable) -> list[_Planned | SendResult]:
         except DimseError as error:
             plans.append(SendResult(one, error=error, sop_instance_uid=uid_of(one)))
     return plans
-
-
-def _next_batch(planned: deque[_Planned]) -> deque[_Planned]:
-    """Take what the contexts of one association can carry (PS3.8 9.3.2.2)."""
-    batch: deque[_Planned] = deque()
-    contexts: set[tuple[str, tuple[str]]] = set()
-    while planned:
-        wanted = contexts.union(planned[0][1].context_proposals())
-        if len(wanted) > MAXIMUM_CONTEXTS:
-            break
-        contexts = wanted
-        batch.append(planned.popleft())
-    return batch

@@ -1,10 +1,11 @@
 """C-GET and C-MOVE: what is said of failures, time-outs while instances come, and who stores."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage
 from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent
@@ -37,6 +38,7 @@ from dimse import (
     store,
 )
 from dimse.message.messages import CGetRQ, CGetRSP, CStoreRQ
+from dimse.services import sending, transcoding
 from dimse.services.dataset import encode
 from dimse.services.extended import Options
 from dimse.testing import Network, ScriptedPeer
@@ -44,7 +46,9 @@ from dimse.ul.items import RoleSelection
 from dimse.ul.negotiation import SupportedContext
 from dimse.ul.pdu import Abort, AssociateRQ
 from tests.scripted import LAST, p_data
-from tests.wire import EXPLICIT
+from tests.services.test_instance import read_all
+from tests.services.test_transcoding import shipped
+from tests.wire import EXPLICIT, IMPLICIT
 
 KEYS = Dataset()
 KEYS.QueryRetrieveLevel = "STUDY"
@@ -78,7 +82,7 @@ def network() -> Iterator[Network]:
         yield network
 
 
-def joined(network: Network, found: list[Any], **options: Any) -> tuple[Any, Any]:
+def joined(network: Network, found: Any, **options: Any) -> tuple[Any, Any]:
     scp = RetrieveSCP(lambda *_: found, reactor=network.clock, **options)
     return network.associate(network.listen([scp]), CONTEXTS)
 
@@ -334,3 +338,125 @@ def test_the_log_has_a_line_for_each_that_was_performed(network: Network):
         f"{peer}: C-GET {model} - GET: {done}",
         f"{peer}: C-MOVE {model} - MOVE: {done}",
     ]
+
+
+class Counted:
+    """Instances made as they are asked for, and how many that was when each was stored."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.made = 0
+        self.ahead: list[int] = []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Instance]:
+        for number in range(self.count):
+            self.made = number + 1
+            yield instance(number)
+
+    def store(self, *_: object) -> int:
+        self.ahead.append(self.made - len(self.ahead))
+        return 0
+
+
+class TestManyInstances:
+    """What is to be sent is taken as it is sent."""
+
+    def test_of_a_c_get(self, network: Network):
+        found = Counted(20)
+        ours, _ = joined(network, found)
+        done = network.result(get(ours, KEYS, CallbackStore(found.store)).result())
+        assert done.completed == 20
+        assert found.ahead == [1] * 20
+
+    def test_of_a_c_move(self, network: Network, monkeypatch: pytest.MonkeyPatch):
+        """On one association, of which only so many are known when it is requested."""
+        monkeypatch.setattr(sending, "_AHEAD", 5)
+        found = Counted(20)
+        place = network.listen([StorageSCP(CallbackStore(found.store))])
+        ours, _ = joined(network, found, destinations={"DEST": place})
+        done = network.result(move(ours, KEYS, "DEST").result())
+        assert done.completed == 20
+        assert max(found.ahead) <= 6
+        assert len(network.links) == 2
+
+    def test_the_peer_hears_how_many_there_are(self, network: Network):
+        ours, _ = joined(network, Counted(3))
+        getting = get(ours, KEYS, MemoryStore())
+
+        async def pending() -> list[int | None]:
+            return [progress.remaining async for progress in getting]
+
+        assert network.result(Deferred.fromCoroutine(pending())) == [2, 1]
+
+    def test_one_that_has_no_length(self, network: Network):
+        scp = RetrieveSCP(lambda *_: (instance(number) for number in range(3)))
+        ours, _ = network.associate(network.listen([scp]), CONTEXTS)
+        assert network.result(get(ours, KEYS, MemoryStore()).result()).completed == 3
+
+
+def pixels(name: str) -> Instance:
+    return replace(Instance.from_file(shipped(name)), sop_class_uid=CTImageStorage)
+
+
+class TestOtherTransferSyntaxes:
+    """A peer that does not take that of an instance gets another one (PS3.4 C.4.2, C.4.3)."""
+
+    @pytest.fixture(autouse=True)
+    def _decoders(self) -> None:
+        pytest.importorskip("numpy", reason="pip install 'dimse[transcode]'")
+
+    @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+    @pytest.mark.parametrize("verb", ["C-GET", "C-MOVE"])
+    @pytest.mark.parametrize(
+        "name", ["MR_small.dcm", "MR_small_expb.dcm", "MR_small_RLE.dcm", "MR_small_implicit.dcm"]
+    )
+    def test_it_takes(self, network: Network, name: str, verb: str, syntax: str):
+        received = MemoryStore()
+        taken = StorageSCP(received, transfer_syntaxes=[syntax])
+        scp = RetrieveSCP(
+            lambda *_: [pixels(name)],
+            destinations={"DEST": network.listen([taken])},
+            reactor=network.clock,
+        )
+        contexts = [*get_contexts(STUDY_ROOT, [CTImageStorage], [syntax]), STUDY_ROOT.move]
+        ours, _ = network.associate(network.listen([scp]), contexts)
+        if verb == "C-GET":
+            done = network.result(get(ours, KEYS, received).result())
+        else:
+            done = network.result(move(ours, KEYS, "DEST").result())
+        assert done.completed == 1
+        (held,) = received.instances
+        assert held.received.transfer_syntax == syntax
+        assert held.received.sop_instance_uid == pixels(name).sop_instance_uid
+        assert held.dataset().PixelData == dcmread(shipped("MR_small.dcm")).PixelData
+
+    def test_its_own_comes_first(self, network: Network):
+        """Bit for bit, when the peer takes that as well."""
+        rle = pixels("MR_small_RLE.dcm")
+        contexts = [
+            STUDY_ROOT.get,
+            *((CTImageStorage, [each]) for each in (EXPLICIT, IMPLICIT, rle.transfer_syntax)),
+        ]
+        scp = RetrieveSCP(lambda *_: [rle])
+        ours, _ = network.associate(network.listen([scp]), contexts)
+        received = MemoryStore()
+        assert network.result(get(ours, KEYS, received).result()).completed == 1
+        (held,) = received.instances
+        assert held.received.transfer_syntax == rle.transfer_syntax
+        assert held.open().read().endswith(read_all(rle))
+
+    def test_what_cannot_be_converted_fails_alone(
+        self, network: Network, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The peer hears why: the extra is missing."""
+        monkeypatch.setattr(transcoding, "find_spec", lambda name: None)
+        found = [pixels("MR_small_RLE.dcm"), instance(1)]
+        ours, _ = joined(network, found)
+        done = network.result(get(ours, KEYS, MemoryStore()).result())
+        assert (done.completed, done.failed) == (1, 1)
+        assert done.failed_sop_instance_uids == (found[0].sop_instance_uid,)
+        (said,) = lines(network, f"C-GET of {found[0].sop_instance_uid}: not sent")
+        assert "RLE Lossless needs dimse[transcode]" in said

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
@@ -26,6 +26,7 @@ from dimse.errors import (
     StatusError,
 )
 from dimse.limits import Limits
+from dimse.services import sending
 from dimse.services.instance import Instance
 from dimse.services.sending import SendResult, find_files, send
 from dimse.sop_classes import STORAGE_SOP_CLASSES
@@ -35,6 +36,7 @@ from tests.services.test_instance import IDENTITY, part10
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
 JPEG = "1.2.840.10008.1.2.4.50"
+MPEG = "1.2.840.10008.1.2.4.100"
 ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
 
 
@@ -135,23 +137,77 @@ class TestContexts:
         )
         assert [result.ok for result in results] == [True, False, False, True]
         assert [bytes(sink.data) for sink in net.scp.sinks] == [implicit, b"abcd"]
-        assert isinstance(results[1].error, ContextError)
-        assert isinstance(results[2].error, NotAnInstanceError)  # no data set: pydicom says so
+        for result in results[1:3]:  # no data sets
+            assert isinstance(result.error, NotAnInstanceError)
 
     @pytest.mark.parametrize(
         ("kinds", "associations", "syntax"),
-        [(64, 1, EXPLICIT), (65, 2, EXPLICIT), (128, 1, JPEG), (129, 2, JPEG), (140, 2, JPEG)],
+        [(64, 1, EXPLICIT), (65, 2, EXPLICIT), (42, 1, JPEG), (43, 2, JPEG), (128, 1, MPEG)],
     )
     def test_more_than_128(
         self, net: Net, archive: Archive, kinds: int, associations: int, syntax: str
     ):
-        """Two contexts for each of what is not compressed."""
+        """Two contexts for each of what is not compressed, three if pydicom can decode it."""
         sent = [instance(n, STORAGE_SOP_CLASSES[n], syntax) for n in range(kinds)]
         results = archive.send([*sent, instance(999, STORAGE_SOP_CLASSES[0], syntax)])
         assert len(results) == kinds + 1
         assert all(result.ok for result in results)
         assert len(net.links) == associations
         assert all(link.near.lost for link in net.links)  # one after the other, all released
+
+
+class TestLookingAhead:
+    """Only so many sources are taken before one is sent, and the others as they are sent."""
+
+    @pytest.fixture(autouse=True)
+    def _ahead(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sending, "_AHEAD", 3)
+
+    def test_what_fits_goes_on_the_same_association(self, net: Net, archive: Archive):
+        results = archive.send(instance(number) for number in range(10))
+        assert [result.sop_instance_uid for result in results] == [f"1.2.{n}" for n in range(10)]
+        assert all(result.ok for result in results)
+        assert len(net.links) == 1
+
+    def test_what_needs_another_context_goes_on_the_next(self, net: Net, archive: Archive):
+        kinds = [STORAGE_SOP_CLASSES[number // 5] for number in range(10)]
+        results = archive.send(instance(number, kind) for number, kind in enumerate(kinds))
+        assert [result.sop_instance_uid for result in results] == [f"1.2.{n}" for n in range(10)]
+        assert all(result.ok for result in results)
+        assert len(net.links) == 2
+
+    def test_what_cannot_be_sent_is_no_reason_to_stop(self, archive: Archive, tmp_path: Path):
+        """More such files than are looked at ahead, first, between, and last."""
+        none = [tmp_path / str(number) for number in range(5)]
+        sources = [*none, instance(1), instance(2), *none, instance(3), *none]
+        results = archive.send(sources)
+        assert len(results) == len(sources)
+        assert [result.sop_instance_uid for result in results if result.ok] == [
+            "1.2.1",
+            "1.2.2",
+            "1.2.3",
+        ]
+
+    def test_when_the_peer_is_gone_all_have_their_error(self, archive: Archive, tmp_path: Path):
+        archive.down = True
+        sources = [*(instance(number) for number in range(10)), tmp_path / "none"]
+        results = archive.send(sources)
+        assert {result.source for result in results} == set(sources)
+        assert not any(result.ok for result in results)
+
+    def test_the_rest_goes_on_a_new_association(self, net: Net, archive: Archive):
+        """After an abort in the middle, with what was not yet known too."""
+
+        def abort(sink: RecordingSink) -> "Deferred[int]":
+            if len(net.scp.sinks) == 4:
+                net.links[0].far.protocol.user.abort()
+                return Deferred()
+            return succeed(0)
+
+        net.scp.on_finish = abort
+        results = archive.send(instance(number) for number in range(10))
+        assert [result.ok for result in results] == [number != 3 for number in range(10)]
+        assert len(net.links) == 2
 
 
 class TestResults:
