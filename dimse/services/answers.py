@@ -106,6 +106,8 @@ class Answers(Generic[Item, Result]):
     raises `StatusError` at the end; `status` is that of the last response.
     """
 
+    _kept = True  # whether `_result` is made of the items
+
     def __init__(self, association: Association, timeout: float | None) -> None:
         self.status: Status | None = None
         self._association = association
@@ -171,7 +173,7 @@ class Answers(Generic[Item, Result]):
         if self._concluded:
             raise MisuseError("its answers were taken before: ask again with a new call")
         try:
-            items = [item async for item in self]
+            items = [item async for item in self if self._kept]
         except CancelledError:
             await self.aclose()
             raise

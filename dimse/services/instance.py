@@ -45,10 +45,10 @@ _SHORT_ELEMENT = Struct("<HH2sH")  # explicit VR little endian (PS3.5 7.1.2)
 _LONG_ELEMENT = Struct("<HH2s2xI")
 _LONG_VRS = (b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR")
 
-# What may be converted to, the best first: deflating takes time and peers do not expect it.
-_UNCOMPRESSED = tuple(
+UNCOMPRESSED = tuple(
     map(str, (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian))
 )
+"""What may be converted to, the best first: deflating takes time and peers do not expect it."""
 
 # What may be converted besides; for videos and part 2 of JPEG 2000 pydicom has no decoders.
 _DECODABLE = frozenset(
@@ -187,8 +187,8 @@ class Instance:
     @property
     def conversions(self) -> tuple[str, ...]:
         """The transfer syntaxes that `dimse.services.transcoding` can convert it to, best first."""
-        known = self.transfer_syntax in _UNCOMPRESSED or self.transfer_syntax in _DECODABLE
-        return tuple(each for each in _UNCOMPRESSED if known and each != self.transfer_syntax)
+        known = self.transfer_syntax in UNCOMPRESSED or self.transfer_syntax in _DECODABLE
+        return tuple(each for each in UNCOMPRESSED if known and each != self.transfer_syntax)
 
     def context_proposals(self) -> list[tuple[str, tuple[str]]]:
         """The (abstract syntax, transfer syntaxes) to propose for it, each in its own context.

@@ -112,6 +112,8 @@ class Retrieval(Answers[SubOperations, SubOperations]):
     once the final response has come.
     """
 
+    _kept = False  # the final response has all the numbers
+
     def __init__(
         self,
         association: Association,

@@ -38,7 +38,7 @@ from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
 from dimse.services.extended import Options, answers
-from dimse.services.instance import Instance, uid_of
+from dimse.services.instance import UNCOMPRESSED, Instance, uid_of
 from dimse.services.query import received, say
 from dimse.services.sending import Sendable, SendResult, send, to_its_end
 from dimse.services.storage import store
@@ -130,7 +130,8 @@ class RetrieveSCP:
     connected to, as the AE title `ae_title`, or else as what the peer called us. `models` are the
     information models it answers for, `options` what it supports of the extended negotiation of
     those that have these. For C-GET it takes the SCU role of `sop_classes`, with
-    `transfer_syntaxes`.
+    `transfer_syntaxes`; unless they are given any, but of those in one context first what is not
+    compressed, for that is what can always be sent.
 
     An instance that cannot be sent counts as failed, and the others go on; the log says why, and
     the Error Comment of the final response why the first did.
@@ -155,7 +156,9 @@ class RetrieveSCP:
         self._retrieve = retrieve
         self._resolve = destinations if callable(destinations) else destinations.get
         self._reactor = reactor
-        sent = SupportedContext(transfer_syntaxes, scp=False, scu=True)
+        # Of several in one context: to these nearly everything can be converted.
+        preferred = UNCOMPRESSED if transfer_syntaxes is None else ()
+        sent = SupportedContext(transfer_syntaxes, scp=False, scu=True, preferred=preferred)
         models = tuple(models)
         getting = any(model.get for model in models)
         uids = [uid for model in models for uid in (model.get, model.move) if uid]

@@ -77,7 +77,8 @@ class SupportedContext:
     """What an acceptor supports for an abstract syntax.
 
     `transfer_syntaxes` are in its order of preference; None takes any, the first that the
-    requestor proposes, and private ones only when no standard one is proposed. The roles are
+    requestor proposes, and private ones only when no standard one is proposed; of those that are
+    `preferred`, the first of them comes before. The roles are
     those that the acceptor itself can take; `without_roles` lets it be the SCU also where the
     requestor, who then has to be the SCP, proposes no roles. `extended` answers the service class
     application information that a requestor offers (PS3.7 D.3.3.5), with None for no answer.
@@ -88,6 +89,7 @@ class SupportedContext:
     scu: bool = False
     extended: Callable[[bytes], bytes | None] | None = None
     without_roles: bool = False
+    preferred: tuple[str, ...] = ()
 
     def joined(self, other: "SupportedContext") -> "SupportedContext":
         """With the roles of both, the transfer syntaxes of the one that is the SCP, else of the
@@ -104,6 +106,8 @@ class SupportedContext:
     def choose(self, proposed: Sequence[str]) -> str | None:
         """The transfer syntax to accept out of those proposed."""
         if self.transfer_syntaxes is None:
+            if best := next((uid for uid in proposed if uid in self.preferred), None):
+                return best
             valid = [uid for uid in proposed if is_uid(uid)]
             standard = (uid for uid in valid if uid.startswith(_STANDARD_ROOT))
             return next(standard, valid[0] if valid else None)

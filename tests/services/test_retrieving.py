@@ -38,6 +38,7 @@ from dimse import (
     store,
 )
 from dimse.message.messages import CGetRQ, CGetRSP, CStoreRQ
+from dimse.requestor import ProposedContext
 from dimse.services import sending, transcoding
 from dimse.services.dataset import encode
 from dimse.services.extended import Options
@@ -436,7 +437,7 @@ class TestOtherTransferSyntaxes:
     def test_its_own_comes_first(self, network: Network):
         """Bit for bit, when the peer takes that as well."""
         rle = pixels("MR_small_RLE.dcm")
-        contexts = [
+        contexts: list[ProposedContext] = [
             STUDY_ROOT.get,
             *((CTImageStorage, [each]) for each in (EXPLICIT, IMPLICIT, rle.transfer_syntax)),
         ]
@@ -447,6 +448,19 @@ class TestOtherTransferSyntaxes:
         (held,) = received.instances
         assert held.received.transfer_syntax == rle.transfer_syntax
         assert held.open().read().endswith(read_all(rle))
+
+    @pytest.mark.parametrize("first", ["1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"])
+    def test_of_several_in_one_context_it_is_one_that_everything_can_become(
+        self, network: Network, first: str
+    ):
+        """Big endian and RLE are none: nothing converts to them."""
+        found = [pixels("MR_small.dcm"), pixels("MR_small_RLE.dcm")]
+        scp = RetrieveSCP(lambda *_: found)
+        contexts = get_contexts(sop_classes=[CTImageStorage], transfer_syntaxes=[first, EXPLICIT])
+        ours, _ = network.associate(network.listen([scp]), contexts)
+        received = MemoryStore()
+        assert network.result(get(ours, KEYS, received).result()).completed == 2
+        assert {held.received.transfer_syntax for held in received.instances} == {EXPLICIT}
 
     def test_what_cannot_be_converted_fails_alone(
         self, network: Network, monkeypatch: pytest.MonkeyPatch

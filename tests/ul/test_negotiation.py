@@ -103,6 +103,17 @@ class TestResults:
         policy = replace(POLICY, contexts={CT_STORAGE: SupportedContext(None)})
         assert results(rq((CT_STORAGE, proposed)), policy) == [(1, 0, chosen)]
 
+    @pytest.mark.parametrize(
+        ("proposed", "chosen"),
+        [((JPEG, IMPLICIT, EXPLICIT), IMPLICIT), ((JPEG, EXPLICIT), EXPLICIT), ((JPEG,), JPEG)],
+    )
+    def test_any_transfer_syntax_takes_a_preferred_one_first(
+        self, proposed: tuple[str, ...], chosen: str
+    ):
+        context = SupportedContext(None, preferred=(EXPLICIT, IMPLICIT))
+        policy = replace(POLICY, contexts={CT_STORAGE: context})
+        assert results(rq((CT_STORAGE, proposed)), policy) == [(1, 0, chosen)]
+
     def test_any_transfer_syntax_has_to_be_one(self):
         policy = replace(POLICY, contexts={CT_STORAGE: SupportedContext(None)})
         request = rq((CT_STORAGE, ("../x", JPEG)), (CT_STORAGE, ("", "x")))
