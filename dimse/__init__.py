@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
     from dimse.services.answers import Answers
+    from dimse.services.composite import instance_uids
     from dimse.services.extended import (
         CompositeRetrieveOptions,
         QueryOptions,
@@ -61,9 +62,11 @@ if TYPE_CHECKING:
     from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP, store
     from dimse.services.verification import VerificationSCP, echo
     from dimse.sop_classes import (
+        COMPOSITE_INSTANCE_ROOT,
         MODALITY_WORKLIST,
         PATIENT_ROOT,
         STUDY_ROOT,
+        WITHOUT_BULK_DATA,
         InformationModel,
     )
     from dimse.ul.identity import jwt, kerberos, saml, username, username_and_passcode
@@ -105,6 +108,7 @@ _HOMES = {
         "WorklistOptions",
         "common_extended",
     ),
+    "dimse.services.composite": ("instance_uids",),
     "dimse.services.instance": ("Instance",),
     "dimse.services.normalized": (
         "NormalizedSCP",
@@ -131,10 +135,12 @@ _HOMES = {
     "dimse.services.storage": ("InstanceStore", "ReceivedInstance", "StorageSCP", "store"),
     "dimse.services.verification": ("VerificationSCP", "echo"),
     "dimse.sop_classes": (
+        "COMPOSITE_INSTANCE_ROOT",
         "InformationModel",
         "MODALITY_WORKLIST",
         "PATIENT_ROOT",
         "STUDY_ROOT",
+        "WITHOUT_BULK_DATA",
     ),
     "dimse.ul.identity": ("jwt", "kerberos", "saml", "username", "username_and_passcode"),
     "dimse.ul.negotiation": ("AcceptedContext", "SupportedContext"),
@@ -142,10 +148,12 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # as a literal, for type checkers take nothing else as an export
+    "COMPOSITE_INSTANCE_ROOT",
     "MODALITY_WORKLIST",
     "PATIENT_ROOT",
     "SCP",
     "STUDY_ROOT",
+    "WITHOUT_BULK_DATA",
     "AcceptedContext",
     "AcceptorFactory",
     "Admission",
@@ -208,6 +216,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "find",
     "get",
     "get_contexts",
+    "instance_uids",
     "is_transient",
     "jwt",
     "kerberos",
