@@ -33,6 +33,19 @@ if TYPE_CHECKING:
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
     from dimse.services.answers import Answers
+    from dimse.services.commitment import (
+        CommitmentSCP,
+        CommitmentSCU,
+        commit,
+        report,
+        request_commitment,
+    )
+    from dimse.services.commitment_information import (
+        CommitmentRequest,
+        CommitmentResult,
+        FailureReason,
+        Reference,
+    )
     from dimse.services.extended import (
         CompositeRetrieveOptions,
         QueryOptions,
@@ -95,6 +108,19 @@ _HOMES = {
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
     "dimse.retrying": ("is_transient", "retry"),
     "dimse.services.answers": ("Answers",),
+    "dimse.services.commitment": (
+        "CommitmentSCP",
+        "CommitmentSCU",
+        "commit",
+        "report",
+        "request_commitment",
+    ),
+    "dimse.services.commitment_information": (
+        "CommitmentRequest",
+        "CommitmentResult",
+        "FailureReason",
+        "Reference",
+    ),
     "dimse.services.extended": (
         "CompositeRetrieveOptions",
         "QueryOptions",
@@ -157,11 +183,16 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "AssociationRejectedError",
     "CallbackStore",
     "Category",
+    "CommitmentRequest",
+    "CommitmentResult",
+    "CommitmentSCP",
+    "CommitmentSCU",
     "CompositeRetrieveOptions",
     "ConnectionLostError",
     "ContextError",
     "DimseError",
     "Event",
+    "FailureReason",
     "FileStore",
     "FolderStore",
     "HeldInstance",
@@ -182,6 +213,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "QueryOptions",
     "QuerySCP",
     "ReceivedInstance",
+    "Reference",
     "ReleasedError",
     "Reply",
     "Requesting",
@@ -201,6 +233,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "VerificationSCP",
     "WorklistOptions",
     "associate",
+    "commit",
     "common_extended",
     "echo",
     "find",
@@ -218,6 +251,8 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "n_event_report",
     "n_get",
     "n_set",
+    "report",
+    "request_commitment",
     "retry",
     "saml",
     "send",

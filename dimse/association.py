@@ -67,7 +67,9 @@ class Association:
         scps: Iterable[SCP] = (),
     ) -> None:
         """Of what both sides said; raises `ProtocolError` when that makes no association."""
-        self.contexts = settle(request, answer, requestor=is_requestor)
+        scps = list(scps)
+        unselected = () if is_requestor else _scu_unselected(scps)
+        self.contexts = settle(request, answer, requestor=is_requestor, unselected=unselected)
         self.refused = tuple(refusals(request, answer))
         self.extended = agreed_extended(request, answer)
         titles = (request.calling_ae_title, request.called_ae_title)
@@ -81,7 +83,7 @@ class Association:
         self.seconds = clock.seconds
         self.ended: AssociationError | None = None
         self._protocol = protocol
-        self._join_parts(list(scps))
+        self._join_parts(scps)
         self._receiver: Invoker | Performer = self._performer
         self._lent: list[SCP] = []
         self._paused_by: set[object] = set()
@@ -229,7 +231,7 @@ class Association:
         say to which of two C-GETs an instance belongs (PS3.4 C.4.3.3).
         """
         if any(scp.contexts.keys() & each.contexts.keys() for each in self._lent):
-            raise MisuseError(f"{self.peer}: one C-GET at a time on an association")
+            raise MisuseError(f"{self.peer}: one C-GET at a time on an association, and one commit")
         self._lent.append(scp)
         self._performer.scps.insert(0, scp)
         try:
@@ -423,6 +425,12 @@ class Association:
         waiters, self._end_waiters = self._end_waiters, []
         for waiter in waiters:
             waiter.callback(reason)
+
+
+def _scu_unselected(scps: Iterable[SCP]) -> frozenset[str]:
+    return frozenset(
+        uid for scp in scps for uid, each in scp.contexts.items() if each.scu_unselected
+    )
 
 
 def _aborted(why: str) -> AssociationAbortedError:
