@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
     from dimse.services.answers import Answers
+    from dimse.services.availability import (
+        Availability,
+        AvailabilityNotification,
+        AvailabilitySCP,
+        AvailableInstance,
+        notify_availability,
+    )
     from dimse.services.commitment import (
         CommitmentSCP,
         CommitmentSCU,
@@ -64,6 +71,14 @@ if TYPE_CHECKING:
         n_event_report,
         n_get,
         n_set,
+    )
+    from dimse.services.procedure_step import (
+        MemorySteps,
+        ProcedureStepSCP,
+        ProcedureStepStore,
+        begin_step,
+        complete_step,
+        discontinue_step,
     )
     from dimse.services.query import Matches, QuerySCP, find
     from dimse.services.receiving import CallbackStore, FolderStore, HeldInstance, MemoryStore
@@ -108,6 +123,13 @@ _HOMES = {
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
     "dimse.retrying": ("is_transient", "retry"),
     "dimse.services.answers": ("Answers",),
+    "dimse.services.availability": (
+        "Availability",
+        "AvailabilityNotification",
+        "AvailabilitySCP",
+        "AvailableInstance",
+        "notify_availability",
+    ),
     "dimse.services.commitment": (
         "CommitmentSCP",
         "CommitmentSCU",
@@ -139,6 +161,14 @@ _HOMES = {
         "n_event_report",
         "n_get",
         "n_set",
+    ),
+    "dimse.services.procedure_step": (
+        "MemorySteps",
+        "ProcedureStepSCP",
+        "ProcedureStepStore",
+        "begin_step",
+        "complete_step",
+        "discontinue_step",
     ),
     "dimse.services.query": ("Matches", "QuerySCP", "find"),
     "dimse.services.receiving": ("CallbackStore", "FolderStore", "HeldInstance", "MemoryStore"),
@@ -181,6 +211,10 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "AssociationError",
     "AssociationPool",
     "AssociationRejectedError",
+    "Availability",
+    "AvailabilityNotification",
+    "AvailabilitySCP",
+    "AvailableInstance",
     "CallbackStore",
     "Category",
     "CommitmentRequest",
@@ -202,6 +236,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "Limits",
     "Listener",
     "Matches",
+    "MemorySteps",
     "MemoryStore",
     "MisuseError",
     "NormalizedSCP",
@@ -209,6 +244,8 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "Operation",
     "Outcome",
     "Peer",
+    "ProcedureStepSCP",
+    "ProcedureStepStore",
     "ProtocolError",
     "QueryOptions",
     "QuerySCP",
@@ -233,8 +270,11 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "VerificationSCP",
     "WorklistOptions",
     "associate",
+    "begin_step",
     "commit",
     "common_extended",
+    "complete_step",
+    "discontinue_step",
     "echo",
     "find",
     "get",
@@ -251,6 +291,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "n_event_report",
     "n_get",
     "n_set",
+    "notify_availability",
     "report",
     "request_commitment",
     "retry",

@@ -232,9 +232,9 @@ class NormalizedSCP:
     The keyword arguments are functions of (operation, dataset), plain ones or coroutines;
     `dataset` is None where the request has none, and `operation.request` has the rest: the class
     and instance, `action_type_id`, `attribute_identifier_list`. A function returns a Dataset,
-    None, a status, or a pair of status and Dataset, and raises `StatusError` to fail. `n_create`
-    may return the UID (str) that it gave the new instance. What has no function is refused with
-    0x0211.
+    None, a status, a pair of status and Dataset, or an `Outcome`, and raises `StatusError` to fail.
+    `n_create` may return the UID (str) that it gave the new instance. What has no function is
+    refused with 0x0211.
 
     `sop_classes` may be Meta SOP classes: requests in their contexts name the members. As
     `notified`, it takes the SCU role: it receives N-EVENT-REPORT from a peer that is the SCP.
@@ -296,6 +296,8 @@ def _received(operation: Operation, data: bytes) -> Dataset:
 
 def _outcome(operation: Operation, returned: Any) -> Outcome:
     """What a function returned, as a response."""
+    if isinstance(returned, Outcome):
+        return returned
     elements: dict[str, Any] = {}
     status, dataset = returned if isinstance(returned, tuple) else (SUCCESS, returned)
     if isinstance(dataset, int):
