@@ -12,6 +12,8 @@ INTERRUPTED = 130  # as a shell says it of a command that ended by SIGINT
 _COMMANDS = {
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "store": "Send DICOM files to a peer (C-STORE).",
+    "commit": "Ask a peer to keep what it has been sent (storage commitment).",
+    "mpps": "Tell a peer of a performed procedure step (MPPS).",
 }
 
 
