@@ -24,7 +24,7 @@ from dimse import (
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP as MPPS
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE as RETRIEVE
 from dimse.testing import Network
-from tests.wire import CT_STORAGE
+from tests.services.steps import begun, ended, of, series
 
 UID = "1.2.3.4"
 STATUS = 0x00400252
@@ -45,79 +45,6 @@ def steps() -> MemorySteps:
 def scu(network: Network, steps: MemorySteps) -> Any:
     endpoint = network.listen([ProcedureStepSCP(steps)])
     return network.associate(endpoint, [MPPS, RETRIEVE], calling_ae_title="MODALITY")[0]
-
-
-def of(**values: Any) -> Dataset:
-    made = Dataset()
-    for keyword, value in values.items():
-        setattr(made, keyword, value)
-    return made
-
-
-def begun() -> Dataset:
-    """All that an N-CREATE must have."""
-    return of(
-        ScheduledStepAttributesSequence=[
-            of(
-                StudyInstanceUID="1.2.5",
-                ReferencedStudySequence=[],
-                AccessionNumber="",
-                RequestedProcedureID="",
-                RequestedProcedureDescription="",
-                ScheduledProcedureStepID="",
-                ScheduledProcedureStepDescription="",
-                ScheduledProtocolCodeSequence=[],
-            )
-        ],
-        PatientName="Secret^Name",
-        PatientID="",
-        PatientBirthDate="",
-        PatientSex="",
-        ReferencedPatientSequence=[],
-        PerformedProcedureStepID="PPS1",
-        PerformedStationAETitle="MODALITY",
-        PerformedStationName="",
-        PerformedLocation="",
-        PerformedProcedureStepStartDate="20260102",
-        PerformedProcedureStepStartTime="1200",
-        PerformedProcedureStepStatus="IN PROGRESS",
-        PerformedProcedureStepDescription="",
-        PerformedProcedureTypeDescription="",
-        ProcedureCodeSequence=[],
-        PerformedProcedureStepEndDate="",
-        PerformedProcedureStepEndTime="",
-        Modality="CT",
-        StudyID="",
-        PerformedProtocolCodeSequence=[],
-        PerformedSeriesSequence=[],
-    )
-
-
-def series(**values: Any) -> Dataset:
-    return of(
-        PerformingPhysicianName="",
-        ProtocolName="HEAD",
-        OperatorsName="",
-        SeriesInstanceUID="1.2.6",
-        SeriesDescription="",
-        RetrieveAETitle="",
-        ReferencedImageSequence=[
-            of(ReferencedSOPClassUID=CT_STORAGE, ReferencedSOPInstanceUID="1.2.7")
-        ],
-        ReferencedNonImageCompositeSOPInstanceSequence=[],
-        **values,
-    )
-
-
-def ended(status: str = "COMPLETED", **values: Any) -> Dataset:
-    """All that the final state must have."""
-    return of(
-        PerformedProcedureStepStatus=status,
-        PerformedProcedureStepEndDate="20260102",
-        PerformedProcedureStepEndTime="1230",
-        PerformedSeriesSequence=[series()],
-        **values,
-    )
 
 
 def refused(network: Network, deferred: Deferred[Any]) -> StatusError:
