@@ -329,11 +329,7 @@ def propose(
 
 
 def settle(
-    request: AssociateRQ,
-    answer: AssociateAC,
-    *,
-    requestor: bool,
-    unselected: Container[str] = (),
+    request: AssociateRQ, answer: AssociateAC, *, requestor: bool, unselected: Container[str] = ()
 ) -> dict[int, AcceptedContext]:
     """The contexts that both PDUs agree on, by id, with our roles on the given side.
 
