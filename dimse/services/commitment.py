@@ -1,5 +1,6 @@
 """The Storage Commitment Push Model: N-ACTION and N-EVENT-REPORT, SCU and SCP (PS3.4 J.3)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -73,9 +74,9 @@ def commit(
     a `CommitmentSCU`, and listen with it.
 
     Fires with the `CommitmentResult`. Fails with `StatusError` when the peer refuses the request,
-    with `ContextError`, with `TimedOutError` after `wait`, or with the `AssociationError` that
-    ended the association; raises `MisuseError` for no instance, and while another `commit` waits
-    on this association.
+    with `ContextError`, with `TimedOutError` after `wait`, with the `AssociationError` that ended
+    the association, or with `MisuseError` for no instance, and while another `commit` waits on
+    this association.
     """
 
     async def asking() -> CommitmentResult:
@@ -108,17 +109,19 @@ def request_commitment(
     Arguments and errors are those of `commit`. Fires with the Transaction UID, which the result
     will have.
     """
-    return Deferred.fromCoroutine(
-        _request(association, _references(instances), transaction_uid or generate_uid(), timeout)
-    )
+
+    async def asking() -> str:
+        uid = transaction_uid or generate_uid()
+        await _request(association, _references(instances), uid, timeout)
+        return uid
+
+    return Deferred.fromCoroutine(asking())
 
 
 async def _request(
     association: Association, references: Iterable[Reference], uid: str, timeout: float | None
-) -> str:
+) -> None:
     items = tuple(Item(*each) for each in references)
-    if not items:
-        raise MisuseError("no instance to commit (PS3.4 J.3.2.1.1)")
     context = _encodable(association.context_for(STORAGE_COMMITMENT_PUSH))
     request = NActionRQ(
         message_id=association.next_message_id(),
@@ -128,7 +131,6 @@ async def _request(
     )
     data = encode(Information(uid, items), context.transfer_syntax)
     succeeded(await association.request(context, request, Whole(data), timeout=timeout))
-    return uid
 
 
 def _references(instances: Iterable[Referring]) -> tuple[Reference, ...]:
@@ -139,6 +141,8 @@ def _references(instances: Iterable[Referring]) -> tuple[Reference, ...]:
         if not all(map(is_uid, reference)):
             raise MisuseError(f"{pair!r} is no pair of SOP Class UID and SOP Instance UID")
         references[reference] = None
+    if not references:
+        raise MisuseError("no instance to commit (PS3.4 J.3.2.1.1)")
     return tuple(references)
 
 
@@ -201,7 +205,7 @@ def _reporting_context(association: Association) -> AcceptedContext:
         return association.context_for(STORAGE_COMMITMENT_PUSH)
 
 
-class _CommitmentPerformer:
+class _CommitmentPerformer(ABC):
     """What both roles have in common: one kind of request, to the well-known instance."""
 
     _PERFORMED: type[Request]
@@ -237,11 +241,13 @@ class _CommitmentPerformer:
         longest = operation.association.limits.dataset_length
         return Performing(answer, longest, too_long=RESOURCE_LIMITATION)
 
+    @abstractmethod
     def _check_type(self, request: Any) -> None:
-        raise NotImplementedError
+        """Raise the `StatusError` of an action or event that there is not."""
 
+    @abstractmethod
     async def _perform(self, operation: Operation, information: Information) -> Any:
-        raise NotImplementedError
+        """Perform it; None is success."""
 
 
 def _invalid(why: str, tag: int) -> StatusError:

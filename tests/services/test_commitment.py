@@ -30,6 +30,7 @@ from dimse import (
     report,
     request_commitment,
 )
+from dimse.message.messages import NActionRQ
 from dimse.services import commitment_information as information
 from dimse.services.dataset import decode, encode
 from dimse.sop_classes import SOP_CLASSES
@@ -291,6 +292,20 @@ class TestRefusals:
         assert not archive.asked
         assert ours.ended is None
 
+    def test_a_data_set_that_is_none(self, network: Network):
+        client = network.scripted_requestor(Archive(network).listen())
+        client.associate([(PUSH, [IMPLICIT])])
+        request = NActionRQ(
+            message_id=1,
+            requested_sop_class_uid=PUSH,
+            requested_sop_instance_uid=WELL_KNOWN,
+            action_type_id=1,
+        )
+        client.command(request, b"\xff" * 20)
+        (answer,) = client.messages
+        assert getattr(answer.message, "status", None) == 0x0115
+        assert not client.closed
+
     def test_an_event_type(self, network: Network):
         ours, _ = network.associate(
             network.listen([CommitmentSCU(lambda *_: None)]), [PUSH], roles=AS_SCP
@@ -347,10 +362,17 @@ class TestManyInstances:
             network.result(commit(ours, [*MANY, ONE]))
         assert not archive.asked
 
-    def test_h_d26_elements_that_nobody_asked_for(self):
+    @pytest.mark.parametrize(
+        ("prefix", "element"),
+        [
+            pytest.param(b"", b"\x08\0\1\0\0\0\0\0", id="elements"),
+            pytest.param(b"\x08\0\1\0\xff\xff\xff\xff", b"\xfe\xff\0\xe0\0\0\0\0", id="items"),
+        ],
+    )
+    def test_h_d26_elements_that_nobody_asked_for(self, prefix: bytes, element: bytes):
         """They cost time too."""
         with pytest.raises(StatusError, match="0x0213"):
-            information.decode(b"\x08\0\1\0\0\0\0\0" * 1_600_001, IMPLICIT)
+            information.decode(prefix + element * 1_600_001, IMPLICIT)
 
 
 ITEMS = (
@@ -414,8 +436,9 @@ class TestInformation:
             b"\x08\0\x99\x11\xff\xff\xff\xff" + b"\x08\0\x99\x11\xff\xff\xff\xff",
             b"\x08\0\x99\x11\x08\0\0\0" + b"\x08\0\x99\x11\0\0\0\0",
             (b"\x08\0\x99\x11\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\xff\xff\xff\xff") * 100,
+            b"\x08\0\x99\x11\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\xff\xff\xff\x7f",
         ],
-        ids=["items-in-items", "no-item", "no-item-defined", "depth"],
+        ids=["items-in-items", "no-item", "no-item-defined", "depth", "item-too-long"],
     )
     def test_junk(self, data: bytes):
         with pytest.raises(DimseError, match=r"PS3\.5 7"):
