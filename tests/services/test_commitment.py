@@ -18,6 +18,7 @@ from dimse import (
     FailureReason,
     Instance,
     MisuseError,
+    NormalizedSCP,
     Operation,
     Reference,
     StatusError,
@@ -180,6 +181,21 @@ class TestOnAnotherAssociation:
         network.result(request_commitment(ours, [ONE], transaction_uid="1.2.3"))
         network.result(report(ours, self.RESULT))
         assert [type(each).__name__ for each in heard] == ["CommitmentRequest", "CommitmentResult"]
+
+    def test_beside_another_listener(self, network: Network):
+        """That an SCP needs no roles is so, whatever else listens."""
+        heard: list[object] = []
+        other = NormalizedSCP([PUSH], n_event_report=lambda _, told: heard.append(told))
+        ours, _ = network.associate(network.listen([other, CommitmentSCU()]), [PUSH])
+        network.result(report(ours, self.RESULT))
+        assert len(heard) == 1
+
+    def test_what_is_in_both_lists_is_not_committed(self, network: Network):
+        heard: list[CommitmentResult] = []
+        scu = CommitmentSCU(lambda result, _: heard.append(result))
+        ours, _ = network.associate(network.listen([scu]), [PUSH], roles=AS_SCP)
+        network.result(report(ours, CommitmentResult("1.2.9", (ONE, TWO), {TWO: 0x0110})))
+        assert heard == [CommitmentResult("1.2.9", (ONE,), {TWO: 0x0110})]
 
     def test_a_result_that_nobody_awaits(self, network: Network):
         """As after a restart: it goes to a function, or is refused, and so tried again."""

@@ -273,9 +273,9 @@ class TestTypes:
         """Nor the log, nor a warning of pydicom."""
         step = begun()
         with catch_warnings(action="ignore"):
-            step.PatientBirthDate = "SECRET"
+            step.ScheduledStepAttributesSequence[0].StudyInstanceUID = "Secret^Name"
         del step.Modality
-        with catch_warnings(record=True) as warnings:
+        with catch_warnings(record=True, action="always") as warnings:
             error = refused(network, n_create(scu, MPPS, step, UID))
         said = str(error) + str(network.events) + str([str(each) for each in warnings])
         assert "secret" not in said.lower()
@@ -286,14 +286,20 @@ class TestCharacterSets:
         """Latin 1 and Greek in one step, which then is in UTF-8."""
         step = begun()
         step.SpecificCharacterSet, step.PatientName = "ISO_IR 100", "Müller"
+        step.InstitutionName = "Zürich"  # the table does not have it
         network.result(n_create(scu, MPPS, step, UID))
-        greek = of(SpecificCharacterSet="ISO_IR 126", PerformedProcedureStepDescription="Διονυσιος")
+        greek = of(
+            SpecificCharacterSet="ISO_IR 126",
+            PerformedProcedureStepDescription="Διονυσιος",
+            InstitutionAddress="Πολις",
+        )
         network.result(n_set(scu, MPPS, UID, greek))
         kept = network.result(n_get(scu, RETRIEVE, UID)).dataset
         assert kept is not None
         assert kept.SpecificCharacterSet == "ISO_IR 192"
-        assert kept.PatientName == "Müller"
+        assert (kept.PatientName, kept.InstitutionName) == ("Müller", "Zürich")
         assert kept.PerformedProcedureStepDescription == "Διονυσιος"
+        assert kept.InstitutionAddress == "Πολις"
 
 
 class TestRetrieve:
