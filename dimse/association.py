@@ -264,7 +264,7 @@ class Association:
         """Fires with the reason when the association is over; `ReleasedError` is the good one."""
         if self.ended is not None:
             return succeed(self.ended)
-        waiter: Deferred[AssociationError] = Deferred()
+        waiter: Deferred[AssociationError] = Deferred(self._end_waiters.remove)
         self._end_waiters.append(waiter)
         return waiter
 
@@ -422,9 +422,8 @@ class Association:
                 release.callback(None)
             else:
                 release.errback(reason)
-        waiters, self._end_waiters = self._end_waiters, []
-        for waiter in waiters:
-            waiter.callback(reason)
+        while self._end_waiters:
+            self._end_waiters.pop(0).callback(reason)
 
 
 def _scu_unselected(scps: Iterable[SCP]) -> frozenset[str]:
