@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dimse.acceptor import AcceptorFactory, Admission, Listener, Requesting, listen
+    from dimse.acceptor import AcceptorFactory, Listener, listen
+    from dimse.admission import Admission, Requesting
     from dimse.archive.files import FileStore
     from dimse.association import Association
     from dimse.errors import (
@@ -97,7 +98,8 @@ if TYPE_CHECKING:
     from dimse.ul.negotiation import AcceptedContext, SupportedContext
 
 _HOMES = {
-    "dimse.acceptor": ("AcceptorFactory", "Admission", "Listener", "Requesting", "listen"),
+    "dimse.acceptor": ("AcceptorFactory", "Listener", "listen"),
+    "dimse.admission": ("Admission", "Requesting"),
     "dimse.archive.files": ("FileStore",),
     "dimse.association": ("Association",),
     "dimse.errors": (

@@ -1,8 +1,7 @@
 """The association acceptor: `listen()`, its factory, and who may come in (PS3.8 7.1, 9.1)."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -18,6 +17,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dimse.admission import Admission, Admit, Requesting
 from dimse.association import Association
 from dimse.errors import (
     AssociationError,
@@ -25,12 +25,13 @@ from dimse.errors import (
     MisuseError,
     RejectResult,
     RejectSource,
+    TimedOutError,
 )
 from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
 from dimse.ul import tracing
-from dimse.ul.items import UserIdentityRQ
+from dimse.ul.explanation import omissions
 from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
@@ -39,40 +40,6 @@ _TEMPORARY_CONGESTION, _LOCAL_LIMIT_EXCEEDED = 1, 2  # PS3.8 9.3.4, source 3
 _CONGESTION = AssociateRJ(
     RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, _TEMPORARY_CONGESTION
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Requesting:
-    """Who asks for an association, and how: what `admit` decides about.
-
-    `peer` is its AE title and address, `request` all that it says, `user_identity` who its user
-    is, if it says so (PS3.7 D.3.3.7).
-    """
-
-    peer: Peer
-    request: AssociateRQ
-
-    @property
-    def user_identity(self) -> UserIdentityRQ | None:
-        """The user identity that was sent, not verified by anybody yet."""
-        user = self.request.user_information
-        return user.user_identity if user is not None else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """What one requestor gets; None is what the acceptor gives everybody.
-
-    `scps` perform its requests, `limits` are its bounds, with the operations window among them;
-    `identity_response` answers its user identity, if it wants an answer: b"" for types 1 and 2.
-    """
-
-    scps: Sequence[SCP] | None = None
-    limits: Limits | None = None
-    identity_response: bytes | None = None
-
-
-Admit = Callable[[Requesting], Admission | Awaitable[Admission | None] | None]
 
 
 class AcceptorFactory(ServerFactory):
@@ -246,9 +213,18 @@ class _Connection:
             return
         admitting: Deferred[Any] = maybeDeferred(factory.admit, Requesting(peer, request))
         self._admitting = admitting
-        admitting.addTimeout(factory.limits.associate, factory.clock)
+        protocol.expect_answer(lambda: self._too_slow(request, peer))
         admitting.addCallbacks(self._admitted, self._refused, (request, peer), {}, (request, peer))
         admitting.addErrback(self._failed, request, peer)
+
+    def _too_slow(self, request: AssociateRQ, peer: Peer) -> None:
+        """Reject at once, whatever `admit` makes of its cancellation."""
+        admitting, self._admitting = self._admitting, None
+        assert admitting is not None
+        error = TimedOutError("associate", self._factory.limits.associate)
+        self._factory.log.warn("{peer}: whether to admit it: {error}", peer=peer, error=error)
+        self._reject(_CONGESTION, request, peer)
+        admitting.cancel()
 
     def _admitted(self, admission: Admission | None, request: AssociateRQ, peer: Peer) -> None:
         if self._admitting is not None:  # else the peer has gone, and the verdict is dropped
@@ -277,12 +253,12 @@ class _Connection:
         factory.established(self.host, _host(address))
         self.host = _host(address)
         self._negotiated("accepted", len(self.association.contexts))
-        self._say_established(request, self.association)
+        self._say_established(request, self.association, factory.policy(admission))
         self.association.when_ended().addCallback(self._ended, peer)
         self.protocol.accept(answer)
 
     def _refused(self, failure: Failure, request: AssociateRQ, peer: Peer) -> None:
-        """`admit` does not want it, was too slow, is broken, or the peer has gone meanwhile."""
+        """`admit` does not want it, is broken, or what it says comes too late."""
         if self._admitting is None:
             return
         self._admitting = None
@@ -295,7 +271,10 @@ class _Connection:
 
     def _failed(self, failure: Failure, request: AssociateRQ, peer: Peer) -> None:
         self._factory.log.failure("{peer}: whether to admit it is not known", failure, peer=peer)
-        self._reject(_CONGESTION, request, peer)
+        if self.association is not None:
+            self.association.abort("its answer could not be sent")
+        else:
+            self._reject(_CONGESTION, request, peer)
 
     def _reject(self, answer: AssociateRJ, request: AssociateRQ, peer: Peer) -> None:
         error = AssociationRejectedError(answer.result, answer.source, answer.reason)
@@ -313,7 +292,9 @@ class _Connection:
         if self._span is not None:
             tracing.negotiated(self._span, result, accepted, self._proposed)
 
-    def _say_established(self, request: AssociateRQ, association: Association) -> None:
+    def _say_established(
+        self, request: AssociateRQ, association: Association, policy: Policy
+    ) -> None:
         log = self._factory.log
         log.info(
             "{peer} called {called}: association established, "
@@ -327,6 +308,8 @@ class _Connection:
             log.info(
                 "{peer}: refused {refused}", peer=association.peer, refused=escaped(str(refused))
             )
+        for line in omissions(request, association.answer_pdu, policy.contexts):
+            log.warn("{peer}: {line}", peer=association.peer, line=line)
 
     def _answer(
         self, request: AssociateRQ, host: str, admission: Admission
@@ -354,7 +337,7 @@ class _Connection:
         self._factory.log.info(
             "{peer}: {reason}; {received} bytes received, {sent} sent",
             peer=peer,
-            reason=reason,
+            reason=reason.args[0],  # without the peer, once more
             received=self.protocol.bytes_received,
             sent=self.protocol.bytes_sent,
         )

@@ -26,9 +26,10 @@ from dimse.message.base import RESPONSE_BIT, Request
 from dimse.message.messages import CGetRQ
 from dimse.performer import Performer
 from dimse.performing import SCP, Peer
+from dimse.reading import Reading
 from dimse.sending import Outbox, Source
 from dimse.sop_classes import serves
-from dimse.ul.explanation import explain
+from dimse.ul.explanation import explain, missing_context
 from dimse.ul.negotiation import (
     AcceptedContext,
     agreed_extended,
@@ -67,9 +68,7 @@ class Association:
         scps: Iterable[SCP] = (),
     ) -> None:
         """Of what both sides said; raises `ProtocolError` when that makes no association."""
-        scps = list(scps)
-        unselected = () if is_requestor else _scu_unselected(scps)
-        self.contexts = settle(request, answer, requestor=is_requestor, unselected=unselected)
+        self.contexts = settle(request, answer, requestor=is_requestor)
         self.refused = tuple(refusals(request, answer))
         self.extended = agreed_extended(request, answer)
         titles = (request.calling_ae_title, request.called_ae_title)
@@ -83,10 +82,10 @@ class Association:
         self.seconds = clock.seconds
         self.ended: AssociationError | None = None
         self._protocol = protocol
-        self._join_parts(scps)
+        self._join_parts(list(scps))
         self._receiver: Invoker | Performer = self._performer
         self._lent: list[SCP] = []
-        self._paused_by: set[object] = set()
+        self._reading = Reading(protocol, clock)
         self._releasing = False
         self._release_waiters: list[Deferred[None]] = []
         self._release_asked = False
@@ -122,6 +121,7 @@ class Association:
             self.events,
             excused=self._excuses,
             give_up=self._give_up,
+            pause=lambda paused: self.set_paused(self._invoker, paused),
             changed=self.proceed,
             window=self.window[0],
         )
@@ -134,6 +134,11 @@ class Association:
         """What the peer said of itself: its implementation, maximum length, identity (PS3.8 D)."""
         pdu = self.answer_pdu if self.is_requestor else self.request_pdu
         return pdu.user_information or UserInformation()
+
+    @property
+    def releasing(self) -> bool:
+        """Whether its release was asked for, on either side, so that no request may follow."""
+        return self._releasing or self._release_asked
 
     @property
     def explanation(self) -> list[str]:
@@ -151,29 +156,24 @@ class Association:
         `as_scp` asks for one in which we are the SCP, as N-EVENT-REPORT needs it. Raises
         `ContextError`, which says what the peer accepted, if there is none.
         """
-        others = []
         for context in sorted(
             self.contexts.values(), key=lambda context: context.abstract_syntax != sop_class
         ):
             role = context.scp if as_scp else context.scu
-            if role and serves(context.abstract_syntax, sop_class):
-                if transfer_syntax in (None, context.transfer_syntax):
-                    return context
-                others.append(context.transfer_syntax)
-        if others:
-            raise ContextError(
-                f"{self.peer} accepted {sop_class} with {', '.join(others)} "
-                f"but not with {transfer_syntax} (PS3.8 9.3.3.2)"
-            )
-        reasons = "; ".join(
-            str(refusal)
-            for refusal in self.refused
-            if serves(refusal.context.abstract_syntax, sop_class)
-        )
-        role_name = "SCP" if as_scp else "SCU"
+            fits = transfer_syntax in (None, context.transfer_syntax)
+            if role and fits and serves(context.abstract_syntax, sop_class):
+                return context
         raise ContextError(
-            f"{self.peer} accepted no context for {sop_class} with us as {role_name} "
-            f"(PS3.8 9.3.3.2)" + (f": {reasons}" if reasons else "")
+            missing_context(
+                self.request_pdu,
+                self.contexts.values(),
+                self.refused,
+                sop_class,
+                transfer_syntax,
+                peer=str(self.peer),
+                requestor=self.is_requestor,
+                as_scp=as_scp,
+            )
         )
 
     def next_message_id(self) -> int:
@@ -213,15 +213,26 @@ class Association:
         Raises the `AssociationError` that has ended the association, or `MisuseError`.
         """
         if self.ended is not None:
-            raise self.ended
+            raise self.ended.with_traceback(None)  # each raise adds to it what it passes
         if self._releasing:
             raise MisuseError("a request after the release of the association (PS3.7 A.5)")
-        return self._invoker.invoke(context, request, source, on_pending, timeout)
+        invocation = self._invoker.invoke(context, request, source, on_pending, timeout)
+        self.proceed()  # a request of the peer that waits must not keep our response from coming
+        return invocation
 
     def stop(self, invocation: Invocation) -> None:
         """Send C-CANCEL for a C-FIND, C-GET or C-MOVE; its `answer` fires with the final response
         (PS3.7 9.3.2.3)."""
         self._invoker.stop(invocation)
+
+    def set_full(self, invocation: Invocation, full: bool) -> None:
+        """Let the peer wait with further Pending responses, or go on; it goes on in any case while
+        somebody waits for another response."""
+        self._invoker.set_full(invocation, full)
+
+    def progressed(self) -> None:
+        """An instance of our C-GET or C-MOVE goes on: `Limits.response` begins anew for it."""
+        self._invoker.progressed()
 
     @contextmanager
     def performing(self, scp: SCP) -> Iterator[None]:
@@ -243,6 +254,7 @@ class Association:
     def release(self) -> "Deferred[None]":
         """End the association in order, after the operations that are outstanding.
 
+        One with `Limits.answers` Pending responses that nobody takes is cancelled with C-CANCEL.
         Fires when the peer has confirmed; fails with an `AssociationError` if the association
         ends in another way. Only the requestor may release (PS3.7 A.5).
         """
@@ -253,6 +265,7 @@ class Association:
         self._releasing = True
         waiter: Deferred[None] = Deferred(lambda _: self._release_cancelled(waiter))
         self._release_waiters.append(waiter)
+        self._invoker.close()
         self.proceed()
         return waiter
 
@@ -292,6 +305,11 @@ class Association:
     def busy(self) -> bool:
         """Whether an operation is under way in either direction."""
         return self._invoker.busy or self._performer.busy
+
+    @property
+    def invoking(self) -> bool:
+        """Whether a request of ours is outstanding."""
+        return self._invoker.busy
 
     @property
     def receiving(self) -> bool:
@@ -351,15 +369,8 @@ class Association:
 
     def set_paused(self, by: object, paused: bool) -> None:
         """Stop reading, or go on when nobody else wants it stopped."""
-        if self.ended is not None:
-            return
-        if paused:
-            self._paused_by.add(by)
-            self._protocol.pause_reading()
-        else:
-            self._paused_by.discard(by)
-            if not self._paused_by:
-                self._protocol.resume_reading()
+        if self.ended is None:
+            self._reading.set_paused(by, paused)
 
     def proceed(self) -> None:
         """Something ended: do what had to wait for it."""
@@ -381,7 +392,7 @@ class Association:
         """Whether a response may take longer: we do not read, or it is being sent, or the peer
         waits for us to perform the sub-operations of its C-GET."""
         performing = isinstance(request, CGetRQ) and self._performer.busy
-        return bool(self._paused_by) or self.receiving or performing
+        return self._reading.paused or self.receiving or performing
 
     def _write(self, data: bytes) -> None:
         if self._protocol.can_send_data:  # else we asked for release, and nothing may follow
@@ -410,11 +421,11 @@ class Association:
         """Tell everybody who waits for something of this association, once."""
         if self.ended is not None:
             return
+        reason.peer = str(self.peer)
         self.ended = self._protocol.outcome = reason
         self._outbox.clear()
         self._performer.end(reason)
-        self._paused_by.clear()
-        self._protocol.resume_reading()  # else its close would not be seen
+        self._reading.end()
         self._invoker.end(reason)
         while self._release_waiters:  # a callback of one may cancel another
             release = self._release_waiters.pop(0)
@@ -424,12 +435,6 @@ class Association:
                 release.errback(reason)
         while self._end_waiters:
             self._end_waiters.pop(0).callback(reason)
-
-
-def _scu_unselected(scps: Iterable[SCP]) -> frozenset[str]:
-    return frozenset(
-        uid for scp in scps for uid, each in scp.contexts.items() if each.scu_unselected
-    )
 
 
 def _aborted(why: str) -> AssociationAbortedError:

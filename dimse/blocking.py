@@ -49,6 +49,7 @@ T_co = TypeVar("T_co", covariant=True)
 _STOP_SECONDS = 5.0  # for the reactor at the end of a script; a look-up of a name may take longer
 
 _starting = Lock()
+_stopping = Event()
 
 
 class _Answers(AsyncIterable[T_co], Protocol[T_co]):
@@ -66,22 +67,29 @@ def _thread(reactor: Any) -> Thread:
     if reactor.running:
         raise MisuseError("dimse.blocking in a program that runs the reactor itself")
     begun = Event()
+    ended: list[BaseException] = []
 
     def run() -> None:
-        with suppress(ReactorNotRestartable):
+        try:
             reactor.run(installSignalHandlers=False)
-        begun.set()
+        except BaseException as error:  # noqa: BLE001  it is raised where somebody waits
+            ended.append(error)
+        finally:
+            begun.set()
 
     def stop() -> None:
+        _stopping.set()  # a look-up of a name can keep the reactor from its end, and us waiting
         reactor.callFromThread(reactor.stop)
         thread.join(_STOP_SECONDS)
 
-    reactor.callWhenRunning(begun.set)
+    reactor.callWhenRunning(reactor.callLater, 0, begun.set)  # by its loop, if that runs
     thread = Thread(target=run, name="reactor of dimse", daemon=True)
     thread.start()
     begun.wait()
-    if not reactor.running:
-        raise _stopped()
+    for error in ended:
+        if isinstance(error, ReactorNotRestartable):
+            raise _stopped()
+        raise MisuseError(f"dimse.blocking cannot run the reactor: {error}") from error
     atexit.register(stop)
     return thread
 
@@ -98,7 +106,7 @@ def _reactor() -> Any:
         thread = _thread(reactor)
     if thread is current_thread():
         raise MisuseError("dimse.blocking in a callback, which would wait for itself")
-    if not thread.is_alive():
+    if _stopping.is_set() or not thread.is_alive():
         raise _stopped()
     return reactor
 
@@ -182,8 +190,9 @@ def _method(
 class BlockingAssociation:
     """An association, as `associate` of this module returns it, and the verbs that it carries.
 
-    `contexts`, `refused`, `peer` and `ended` are those of `dimse.Association`. As a context manager
-    it releases the association, or aborts it when its body raises.
+    `contexts`, `refused`, `explanation`, `peer`, `peer_information`, `extended`, `window` and
+    `ended` are those of `dimse.Association`. As a context manager it releases the association, or
+    aborts it when its body raises.
     """
 
     echo = _method(_blocking(verification.echo))
@@ -211,7 +220,11 @@ class BlockingAssociation:
         self._association = association
         self.contexts = association.contexts
         self.refused = association.refused
+        self.explanation = association.explanation
         self.peer = association.peer
+        self.peer_information = association.peer_information
+        self.extended = association.extended
+        self.window = association.window
 
     @property
     def ended(self) -> AssociationError | None:

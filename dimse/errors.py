@@ -13,11 +13,12 @@
         |-- ReleasedError               the association was released
         `-- TimedOutError               a time-out of `dimse.limits.Limits` ran out       -> A-ABORT
 
-Any other exception that leaves dimse is a bug of dimse. No message of ours holds patient data;
-a `StatusError` repeats the Error Comment of the peer.
+Any other exception that leaves dimse is a bug of dimse. No text of ours holds patient data: the
+Error Comment of a peer, which may, is in `StatusError.comment` alone.
 """
 
 from enum import IntEnum
+from typing import Any
 
 
 class AbortSource(IntEnum):
@@ -108,7 +109,8 @@ class StatusError(DimseError):
     operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902), the
     tags `offending` as Offending Element (0000,0901) or Attribute Identifier List (0000,1005),
     `error_id` as Error ID (0000,0903), and `data`, an encoded data set, where the response has
-    them. At the SCU `response` is the message that came.
+    them. At the SCU `response` is the message that came, and of a C-GET or C-MOVE `sub_operations`
+    its `SubOperations`.
     """
 
     def __init__(
@@ -123,18 +125,31 @@ class StatusError(DimseError):
     ) -> None:
         if not 0 <= status <= 0xFFFF:
             raise ValueError(f"{status:#x} is no status (PS3.7 E.1)")
-        text = f"status 0x{status:04X}"
-        super().__init__(f"{text}: {comment}" if comment else text)
+        text, why = f"status 0x{status:04X}", comment
+        if response is not None:  # then the comment is the peer's
+            why = getattr(status, "meaning", "")
+            why += "".join(f" ({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in offending)
+        super().__init__(f"{text}: {why}" if why else text)
         self.status = status
         self.comment = comment
         self.offending = offending
         self.data = data
         self.error_id = error_id
         self.response = response
+        self.sub_operations: Any = None
 
 
 class AssociationError(DimseError):
-    """The association could not be established, or it is over."""
+    """The association could not be established, or it is over.
+
+    `peer` is with whom, where that is known and not a part of the text.
+    """
+
+    peer: str = ""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.peer}: {text}" if self.peer else text
 
 
 class AssociationRejectedError(AssociationError):
@@ -180,9 +195,17 @@ class ReleasedError(AssociationError):
 
 
 class TimedOutError(AssociationError):
-    """The time-out named `which` in `dimse.limits.Limits` ran out after `seconds`."""
+    """The time-out named `which` in `dimse.limits.Limits` ran out after `seconds`.
 
-    def __init__(self, which: str, seconds: float) -> None:
+    `request` names what was to be answered until then.
+    """
+
+    def __init__(self, which: str, seconds: float, request: str = "") -> None:
         super().__init__(f"the {which} time-out of {seconds:g} s ran out")
+        self.request = request
         self.which = which
         self.seconds = seconds
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} for {self.request}" if self.request else text

@@ -1,7 +1,8 @@
 """Events: what associations tell of themselves to whoever subscribes, for metrics and traces.
 
 Nothing is made or measured while nobody listens. Events hold no patient data: names, counts,
-times, UIDs of no instance.
+times, UIDs of no instance. Of an exception that is not ours there is its kind alone, for its text
+may say anything.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from itertools import count
 from typing import Any
 
 from twisted.logger import Logger
+
+from dimse.errors import DimseError
 
 NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "association.start": (("system_time",), ("mode",)),
@@ -135,7 +138,8 @@ class Span:
 
     def fail(self, error: BaseException) -> None:
         """The end by an exception."""
-        self._end("exception", None, {"kind": type(error).__name__, "reason": str(error)})
+        reason = str(error) if isinstance(error, DimseError) else ""
+        self._end("exception", None, {"kind": type(error).__name__, "reason": reason})
 
     def _end(
         self, how: str, measurements: Mapping[str, float] | None, metadata: dict[str, Any]

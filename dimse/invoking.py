@@ -15,6 +15,7 @@ from dimse.errors import (
     AssociationAbortedError,
     AssociationError,
     DimseError,
+    MisuseError,
     ProtocolError,
     TimedOutError,
 )
@@ -22,7 +23,7 @@ from dimse.events import Events, Span
 from dimse.limits import Limits
 from dimse.message.base import Request, Response
 from dimse.message.command import Value
-from dimse.message.messages import MESSAGES, CCancelRQ
+from dimse.message.messages import MESSAGES, CCancelRQ, CGetRQ, CMoveRQ
 from dimse.message.status import Category, Status
 from dimse.sending import Outbox, OutgoingMessage, Source
 from dimse.ul.negotiation import AcceptedContext
@@ -61,8 +62,8 @@ class Invoker:
     """Invokes operations on the peer, `window` at a time; the others wait their turn.
 
     `excused(request)` tells whether it is not the peer's fault that no response comes,
-    `give_up(error)` ends the association, and `changed()` is told when one operation less is
-    outstanding.
+    `give_up(error)` ends the association, `pause(paused)` stops reading or goes on, and `changed()`
+    is told when one operation less is outstanding.
     """
 
     _log = Logger()
@@ -76,6 +77,7 @@ class Invoker:
         *,
         excused: Callable[[Request], bool],
         give_up: Callable[[AssociationError], None],
+        pause: Callable[[bool], None],
         changed: Callable[[], None],
         window: int,
     ) -> None:
@@ -85,11 +87,15 @@ class Invoker:
         self._events = events
         self._excused = excused
         self._give_up = give_up
+        self._pause = pause
         self._changed = changed
         self._window = window
         self._message_id = 0
+        self._used: set[int] = set()  # Message IDs of what is outstanding or waits
         self._invoked: dict[int, Invocation] = {}
         self._waiting: deque[Invocation] = deque()
+        self._full: set[Invocation] = set()  # whose Pending responses are not taken
+        self._paused = self._closing = False
         self._receiving: tuple[Invocation | None, Answer | None] = (None, None)
         self._data = bytearray()
 
@@ -99,11 +105,15 @@ class Invoker:
         return bool(self._invoked)
 
     def next_message_id(self) -> int:
-        """A Message ID that no outstanding request has (PS3.7 9.1.1.1.1)."""
-        used = self._invoked.keys() | {each.request.message_id for each in self._waiting}
+        """A Message ID that no outstanding request has (PS3.7 9.1.1.1.1).
+
+        Raises `MisuseError` when there is none left.
+        """
+        if len(self._used) >= _LAST_MESSAGE_ID:
+            raise MisuseError(f"{len(self._used)} requests wait: no Message ID is free")
         while True:
             self._message_id = self._message_id % _LAST_MESSAGE_ID + 1
-            if self._message_id not in used:
+            if self._message_id not in self._used:
                 return self._message_id
 
     def invoke(
@@ -118,13 +128,17 @@ class Invoker:
 
         Cancelling its `answer` takes a request back that was not sent; one that was is cancelled
         with C-CANCEL if it is C-FIND, C-GET or C-MOVE, else forgotten; cut off in the middle of
-        its data set, it ends the association.
+        its data set, it ends the association. Raises `MisuseError` for a Message ID in use.
         """
+        if request.message_id in self._used:
+            raise MisuseError(f"Message ID {request.message_id} is in use (PS3.7 9.1.1.1.1)")
+        self._used.add(request.message_id)
         seconds = self._limits.response if response_time is None else response_time
         invocation = Invocation(context, request, source, on_pending, seconds)
         invocation.answer = Deferred(lambda _: self._cancel(invocation))
         self._waiting.append(invocation)
         self._start()
+        self._pace()
         return invocation
 
     def stop(self, invocation: Invocation) -> None:
@@ -136,6 +150,7 @@ class Invoker:
             self._settle(invocation, CancelledError())
         elif invocation.request.message_id in self._invoked and not invocation.stopped:
             invocation.stopped = True
+            self._full.discard(invocation)
             message = CCancelRQ(message_id_being_responded_to=invocation.request.message_id)
             self._outbox.send(
                 invocation.context.context_id,
@@ -144,6 +159,30 @@ class Invoker:
                 sent=lambda: None,
                 failed=lambda _: None,
             )
+            self._pace()
+
+    def set_full(self, invocation: Invocation, full: bool) -> None:
+        """Whether whoever takes its Pending responses has enough of them, so that the peer waits.
+
+        It does so only while nobody waits for any other response, which is read behind them.
+        """
+        if full:
+            self._full.add(invocation)
+        else:
+            self._full.discard(invocation)
+        self._pace()
+
+    def close(self) -> None:
+        """Let what is outstanding end: C-CANCEL for that whose responses nobody takes."""
+        self._closing = True
+        self._pace()
+
+    def progressed(self) -> None:
+        """An instance of a C-GET or C-MOVE goes on: as good as a Pending response, which not every
+        peer sends."""
+        for invocation in self._invoked.values():
+            if isinstance(invocation.request, CGetRQ | CMoveRQ) and invocation.timer is not None:
+                self._start_timer(invocation)
 
     # What the peer sends
 
@@ -186,11 +225,21 @@ class Invoker:
         over = [*self._invoked.values(), *self._waiting]
         self._invoked.clear()
         self._waiting.clear()
+        self._used.clear()
+        self._full.clear()
         self._receiving = (None, None)
         for invocation in over:
             self._settle(invocation, reason)
 
     # Inside
+
+    def _pace(self) -> None:
+        while self._closing and self._full:
+            self.stop(self._full.pop())
+        paused = 0 < len(self._full) == len(self._invoked) and not self._waiting
+        if paused is not self._paused:
+            self._paused = paused
+            self._pause(paused)
 
     def _answered(self, invocation: Invocation, answer: Answer) -> None:
         message = invocation.message
@@ -242,13 +291,18 @@ class Invoker:
         if self._excused(invocation.request):
             self._start_timer(invocation)
         else:
-            self._give_up(TimedOutError("response", invocation.response_time))
+            self._give_up(
+                TimedOutError("response", invocation.response_time, invocation.request.NAME)
+            )
 
     def _finish(self, invocation: Invocation, outcome: Answer | DimseError) -> None:
         if self._invoked.pop(invocation.request.message_id, None) is not None:
+            self._used.discard(invocation.request.message_id)
+            self._full.discard(invocation)
             self._settle(invocation, outcome)
             self._start()
             self._changed()
+            self._pace()
 
     def _settle(self, invocation: Invocation, outcome: Answer | Exception) -> None:
         if invocation.timer is not None and invocation.timer.active():
@@ -270,13 +324,19 @@ class Invoker:
         """Forget a request of which nothing was sent; returns whether that was possible."""
         if invocation in self._waiting:
             self._waiting.remove(invocation)
+            self._used.discard(invocation.request.message_id)
+            self._pace()
             return True
         message = invocation.message
         if message is None or not self._outbox.discard(message):
             return False
         del self._invoked[invocation.request.message_id]
+        self._used.discard(invocation.request.message_id)
+        if invocation.span is not None:
+            invocation.span.fail(CancelledError("taken back before it was sent"))
         self._start()
         self._changed()
+        self._pace()
         return True
 
     def _cancel(self, invocation: Invocation) -> None:

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from dimse.errors import AssociationError, DimseError, StatusError
+from dimse.errors import AssociationError, DimseError, MisuseError, StatusError
 from dimse.events import Span
 from dimse.message.base import RESPONSE_BIT, Request
 from dimse.message.command import NO_DATA_SET, Value, encode
@@ -18,13 +18,14 @@ from dimse.message.status import (
     CANCEL,
     MISTYPED_ARGUMENT,
     NO_SUCH_SOP_CLASS,
-    PENDING,
+    PENDING_CODES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     UNRECOGNIZED_OPERATION,
     Status,
 )
 from dimse.performing import SCP, Operation, Outcome, Sink, escaped
+from dimse.sending import Whole
 from dimse.sop_classes import serves, service_of
 from dimse.ul.negotiation import AcceptedContext
 
@@ -71,7 +72,8 @@ class Asked:
             raise StatusError(MISTYPED_ARGUMENT, f"{what} with this request (PS3.7 9.3)")
         request = kind.decode(self.elements)
         context = self.context
-        role = context.scu if is_notification(request) else context.scp
+        # Whether we are the SCU that a notification is for, its SCP knows (`without_roles`).
+        role = is_notification(request) or context.scp
         if not role or not serves(context.abstract_syntax, request.sop_class_uid):
             raise not_served(request, "not the SOP class and role of the context")
         return request
@@ -118,16 +120,21 @@ class Stage(Protocol):
     def set_paused(self, performance: "Performance", paused: bool) -> None:
         """Stop reading for it, or go on."""
 
-    def send_pending(self, context_id: int, command: bytes, data: bytes | None) -> "Deferred[None]":
+    def send_pending(
+        self, context_id: int, command: bytes, source: Whole | None
+    ) -> "Deferred[None]":
         """Send a Pending response; fires when there is room for the next."""
 
     def respond(
-        self, performance: "Performance", context_id: int, command: bytes, data: bytes | None
+        self, performance: "Performance", context_id: int, command: bytes, source: Whole | None
     ) -> None:
         """Send the final response."""
 
     def call_later(self, expired: Callable[[], object]) -> IDelayedCall:
         """Call `expired` after `Limits.perform`."""
+
+    def next_turn(self, call: Callable[[], object]) -> IDelayedCall:
+        """Call it in the next turn of the reactor."""
 
 
 class Performance:
@@ -150,6 +157,7 @@ class Performance:
         self._failure: Failure | None = None
         self._cancelled = self._answered = self._ended = False
         self._timer: IDelayedCall | None = None
+        self._cancelling: IDelayedCall | None = None
         self._handler: Span | None = None
         self._command = self._span("command", message_id=asked.message_id)
         try:
@@ -190,6 +198,8 @@ class Performance:
 
     def cancel(self) -> None:
         """The peer sent C-CANCEL; what performs answers, with FE00H unless it knows better."""
+        if self._cancelled:
+            return  # a second one must not end what the first one left to end in order
         if self._request is not None and self._request.HAS_MANY_RESPONSES:
             self._cancelled = True
             self._cancel_finishing()
@@ -197,7 +207,7 @@ class Performance:
     def abort(self, reason: AssociationError) -> None:
         """The association is over."""
         if self._sink is not None:
-            self._say(f"not received, {reason}", failed=True)
+            self._say(f"not received, {reason.args[0]}", failed=True)
         self._stop_timer()
         self._drop(reason)
         self._cancel_finishing()
@@ -221,11 +231,15 @@ class Performance:
         """A Pending response; the time until the peer takes it is the peer's."""
         if self._answered or self._stage.over or self._request is None:
             return fail(CancelledError())  # it was told to end, and goes on
+        if outcome.status not in PENDING_CODES:
+            return fail(MisuseError(f"{outcome.status!r} is no Pending status (PS3.7 C.2)"))
+        try:
+            command, source = self._encoded(outcome)
+        except Exception:  # noqa: BLE001  a bug of whoever waits for it
+            return fail()
         self._stop_timer()
-        response = self._request.respond(outcome.status, **outcome.elements)
-        command = response.encode(has_data_set=outcome.data is not None)
-        sent = self._stage.send_pending(self.asked.context.context_id, command, outcome.data)
-        return sent.addCallback(lambda _: self.progress())
+        sent = self._stage.send_pending(self.asked.context.context_id, command, source)
+        return sent.addBoth(self._went_on)
 
     def progress(self) -> None:
         """It has `Limits.perform` from now on."""
@@ -250,6 +264,10 @@ class Performance:
         metadata["command_field"] = self.asked.field
         return Span(association.events, association.seconds, name, metadata)
 
+    def _went_on(self, taken: Failure | None) -> Failure | None:
+        self.progress()
+        return taken
+
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
@@ -269,12 +287,17 @@ class Performance:
         self._cancel_finishing()
 
     def _cancel_finishing(self) -> None:
-        if self._finishing is not None and not isinstance(self._request, CStoreRQ):
-            self._finishing.cancel()
+        """In the next turn: it may be what runs now, and a coroutine that runs cannot hear it."""
+        if self._finishing is None or isinstance(self._request, CStoreRQ):
+            return
+        if self._cancelling is None or not self._cancelling.active():
+            self._cancelling = self._stage.next_turn(self._finishing.cancel)
 
     def _end(self) -> None:
         self._ended = True
         self._stop_timer()
+        if self._cancelling is not None and self._cancelling.active():
+            self._cancelling.cancel()
         self._stage.set_paused(self, False)
 
     def _drop(self, reason: DimseError) -> None:
@@ -312,29 +335,36 @@ class Performance:
             return
         if isinstance(outcome, int):
             outcome = Outcome(outcome)
-        status, request = self._status(outcome.status), self._request
+        status = self._status(outcome.status)
         text = f"{status} {outcome.comment}".rstrip()
         if self._stage.over:
             self._say(f"{text}, but the peer was not told", failed=not status.is_success)
             return
-        data = outcome.data
-        if request is not None:
-            response = request.respond(
-                status, outcome.comment, offending=outcome.offending, **outcome.elements
-            )
-            command = response.encode(has_data_set=data is not None)
-            if response.HAS_DATA_SET is False:
-                data = None
-            if self._handler is not None:
-                self._handler.stop(status=int(status))
-        else:
-            command, data = self.asked.refusal(status, outcome.comment), None
+        try:
+            command, source = self._encoded(outcome)
+        except Exception:  # noqa: BLE001  a bug of a performer stays its own
+            self._report(Failure())
+            status = Status(PROCESSING_FAILURE)
+            text, command, source = str(status), self.asked.refusal(status, ""), None
+        if self._handler is not None:
+            self._handler.stop(status=int(status))
         self._answered = True
         self._stop_timer()
-        self._stage.respond(self, self.asked.context.context_id, command, data)
+        self._stage.respond(self, self.asked.context.context_id, command, source)
         if self._command is not None:
             self._command.stop(status=int(status))
         self._say(text, failed=not (status.is_success or status == CANCEL))  # not waited for
+
+    def _encoded(self, outcome: Outcome) -> tuple[bytes, Whole | None]:
+        """The command set and the data set of a response."""
+        if self._request is None:
+            return self.asked.refusal(self._status(outcome.status), outcome.comment), None
+        response = self._request.respond(
+            outcome.status, outcome.comment, offending=outcome.offending, **outcome.elements
+        )
+        source = None if outcome.data is None else Whole(outcome.data)
+        command = response.encode(has_data_set=source is not None)
+        return command, None if response.HAS_DATA_SET is False else source
 
     def _status(self, code: int) -> Status:
         kind, request = MESSAGES.get(self.asked.field), self._request
@@ -365,6 +395,6 @@ def _checked(outcome: Any) -> int | Outcome:
     status = outcome.status if isinstance(outcome, Outcome) else outcome
     if not isinstance(status, int) or not 0 <= status <= 0xFFFF:
         raise TypeError(f"{status!r} is no status")
-    if PENDING <= status <= PENDING + 1:
+    if status in PENDING_CODES:
         raise TypeError("a Pending status cannot be final (PS3.7 C.2)")
     return outcome  # type: ignore[no-any-return]  # an int or an Outcome, as looked at above

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dimse.errors import AssociationError, ProtocolError, StatusError
@@ -11,11 +11,11 @@ from dimse.limits import Limits
 from dimse.message.base import Request
 from dimse.message.command import Value
 from dimse.message.messages import CCancelRQ
-from dimse.message.status import DUPLICATE_INVOCATION
+from dimse.message.status import DUPLICATE_INVOCATION, RESOURCE_LIMITATION
 from dimse.performance import Asked, Performance, is_notification, not_served
 from dimse.performing import SCP
 from dimse.sending import Outbox, Whole
-from dimse.ul.negotiation import AcceptedContext
+from dimse.ul.negotiation import AcceptedContext, SupportedContext
 from dimse.ul.pdv import MessageReader
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # So many Pending responses go out before other associations, and a C-CANCEL, have their turn.
 _BATCH = 32
+# So many requests are refused at a time, until their responses are sent.
+_REFUSALS = 16
 
 
 class Performer:
@@ -30,7 +32,8 @@ class Performer:
 
     One request above that stops reading until there is room again: its command is known, and
     nothing behind it is looked at. The same happens when responses pile up that the peer does
-    not read. `scps` may grow while it works.
+    not read. While we wait for a response ourselves, as in a C-GET, it is refused instead with
+    0x0213: that response, or a C-CANCEL, stands behind it. `scps` may grow while it works.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Performer:
         self._receiving: Performance | None = None
         self._held: Asked | None = None
         self._in_a_row = 0  # Pending responses since others had a turn
+        self._pending: set[Deferred[None]] = set()  # responses that the transport has not taken
         self._yielding: list[Deferred[None]] = []
         self._turn: IDelayedCall | None = None
 
@@ -63,10 +67,6 @@ class Performer:
     def busy(self) -> bool:
         """Whether a request is being received or performed, or its response not yet sent."""
         return bool(self._performing)
-
-    @property
-    def _full(self) -> bool:
-        return len(self._performing) >= self._window or self._outbox.clogged
 
     def begin(self, context_id: int, elements: dict[str, Value], *, has_data_set: bool) -> None:
         """A request came; raises `ProtocolError` when it cannot even be refused."""
@@ -81,12 +81,10 @@ class Performer:
 
         context = self.association.contexts[context_id]
         asked = Asked(context, field, message_id, elements, has_data_set)
-        if self._full and not (self._is_outstanding(asked) and not self._outbox.clogged):
+        if not self._start(asked):
             self._held = asked
             self._reader.hold()
             self.association.set_paused(self, True)
-        else:
-            self._start(asked)
 
     def write(self, data: memoryview) -> None:
         """A fragment of the data set of the request that began last."""
@@ -102,12 +100,15 @@ class Performer:
 
     def go_on(self) -> None:
         """There may be room for the request that waits; raises `ProtocolError` as `begin`."""
-        if self._held is not None and not self._full:
-            asked, self._held = self._held, None
-            self._start(asked)
-            self._reader.go_on()
-            if self._held is None:
-                self.association.set_paused(self, False)
+        held, self._held = self._held, None
+        if held is None:
+            return
+        if not self._start(held):
+            self._held = held
+            return
+        self._reader.go_on()
+        if self._held is None:
+            self.association.set_paused(self, False)
 
     def end(self, reason: AssociationError) -> None:
         """The association is over: what is half received is aborted, what performs is cancelled,
@@ -120,43 +121,52 @@ class Performer:
         performing, self._performing = self._performing, set()
         for performance in performing:
             performance.abort(reason)
+        pending, self._pending = self._pending, set()
+        for taken in pending:
+            if not taken.called:  # else it was cancelled meanwhile
+                taken.errback(CancelledError())
 
     # Stage
 
     def scp_for(self, context: AcceptedContext, request: Request) -> SCP:
         """Whose it is; raises `StatusError` when nobody's."""
         for scp in self.scps:
-            supported = scp.contexts.get(context.abstract_syntax)
-            if supported and (supported.scu if is_notification(request) else supported.scp):
+            if _performs(scp.contexts.get(context.abstract_syntax), context, request):
                 return scp
         for scp in self.scps:
-            if scp.otherwise(context.abstract_syntax) is not None:
+            if _performs(scp.otherwise(context.abstract_syntax), context, request):
                 return scp
-        raise not_served(request)
+        no_role = is_notification(request) and not context.scu
+        raise not_served(
+            request, "the SCP role was not proposed (PS3.7 D.3.3.4)" if no_role else ""
+        )
 
     def set_paused(self, performance: Performance, paused: bool) -> None:
         """Stop reading for it, or go on."""
         self.association.set_paused(performance, paused)
 
-    def send_pending(self, context_id: int, command: bytes, data: bytes | None) -> "Deferred[None]":
+    def send_pending(
+        self, context_id: int, command: bytes, source: Whole | None
+    ) -> "Deferred[None]":
         """Send a Pending response; fires when the transport has it, and others had their turn."""
         taken: Deferred[None] = Deferred()
+        self._pending.add(taken)
 
         def sent() -> None:
             self._in_a_row += 1
             if self._in_a_row < _BATCH:
+                self._pending.discard(taken)
                 taken.callback(None)
             else:
                 self._yielding.append(taken)
                 if self._turn is None:
                     self._turn = self._clock.callLater(0, self._next_turn)
 
-        source = None if data is None else Whole(data)
         self._outbox.send(context_id, command, source, sent=sent, failed=lambda _: None)
         return taken
 
     def respond(
-        self, performance: Performance, context_id: int, command: bytes, data: bytes | None
+        self, performance: Performance, context_id: int, command: bytes, source: Whole | None
     ) -> None:
         """Send a response; the room of its request is free when the transport has it."""
 
@@ -164,12 +174,15 @@ class Performer:
             self._performing.discard(performance)
             self.association.proceed()
 
-        source = None if data is None else Whole(data)
         self._outbox.send(context_id, command, source, sent=sent, failed=lambda _: None)
 
     def call_later(self, expired: Callable[[], object]) -> IDelayedCall:
         """Call `expired` after `Limits.perform`."""
         return self._clock.callLater(self._limits.perform, expired)
+
+    def next_turn(self, call: Callable[[], object]) -> IDelayedCall:
+        """Call it in the next turn of the reactor."""
+        return self._clock.callLater(0, call)
 
     # Inside
 
@@ -182,18 +195,42 @@ class Performer:
             if performance.asked.message_id == message_id:
                 performance.cancel()
 
-    def _start(self, asked: Asked) -> None:
-        refusal = StatusError(DUPLICATE_INVOCATION) if self._is_outstanding(asked) else None
+    def _start(self, asked: Asked) -> bool:
+        """Perform it or refuse it; returns whether there is room for either."""
+        performing, refusal = len(self._performing), None
+        if self._outbox.clogged or performing >= self._window + _REFUSALS:
+            return False
+        if self._is_outstanding(asked):
+            refusal = StatusError(DUPLICATE_INVOCATION)
+        elif performing >= self._window:
+            if not self.association.invoking:
+                return False
+            refusal = StatusError(RESOURCE_LIMITATION, "above the operations window")
         performance = Performance(self, asked, refusal)
+        if self.association.ended is not None:  # by what performs it
+            performance.abort(self.association.ended)
+            return True
         self._performing.add(performance)
         if asked.has_data_set:
             self._receiving = performance
         else:
             performance.finish()
+        return True
 
     def _next_turn(self) -> None:
         self._turn, self._in_a_row = None, 0
         yielding, self._yielding = self._yielding, []
+        self._pending.difference_update(yielding)
         for taken in yielding:
             if not taken.called:  # else it was cancelled meanwhile
                 taken.callback(None)
+
+
+def _performs(
+    supported: SupportedContext | None, context: AcceptedContext, request: Request
+) -> bool:
+    if supported is None:
+        return False
+    if is_notification(request):
+        return supported.scu and (context.scu or supported.without_roles)
+    return supported.scp

@@ -120,8 +120,10 @@ class Operation:
     def pending(self, status: int, data: bytes | None = None, **elements: Any) -> "Deferred[None]":
         """Send a Pending response of C-FIND, C-GET or C-MOVE (PS3.7 9.1.2, C.2).
 
-        `data` is its data set, encoded; `elements` are fields of the response. Fires when there
-        is room for the next one; a peer that does not read keeps it from firing.
+        `status` is FF00H or FF01H, `data` its data set, encoded, `elements` are fields of the
+        response. Fires when there is room for the next one; a peer that does not read keeps it
+        from firing. Fails with `MisuseError` for another status or what cannot be encoded, and
+        with `CancelledError` when the operation is answered or its association over.
         """
         return self._control.pend(Outcome(status, data, elements=elements))
 

@@ -58,17 +58,13 @@ class AssociationPool:
     async def association(self) -> AsyncIterator[Association]:
         """`async with pool.association() as association`: one for this user alone.
 
-        Its end is up to the pool. A body that raises with an operation still under way, as one
-        that is cancelled does, aborts it; after any other error, such as a `StatusError`, it is as
-        good as before. Raises what `connect` fails with, or `MisuseError` when the pool is closed.
+        Its end is up to the pool. A body that ends with an operation still under way, as one that
+        is cancelled does, aborts it; after an error such as a `StatusError` it is as good as
+        before. Raises what `connect` fails with, or `MisuseError` when the pool is closed.
         """
         association = await self._take()
         try:
             yield association
-        except BaseException:
-            if association.busy:
-                association.abort("its user in the pool gave up")
-            raise
         finally:
             self._give_back(association)
 
@@ -132,12 +128,14 @@ class AssociationPool:
                 continue
             association, timer = self._idle.popitem()
             timer.cancel()
-            if association.ended is None:
+            if association.ended is None and not association.releasing:
                 self._waiting.popleft().callback(association)
         self._serving = False
 
     def _give_back(self, association: Association) -> None:
-        if association.ended is not None:
+        if association.busy:  # the next user would wait for it, and get its instances
+            association.abort("its user in the pool left an operation under way")
+        if association.ended is not None or association.releasing:
             return
         self._uses[association] += 1
         if self._closing or self._uses[association] == self._maximum_uses:

@@ -13,6 +13,9 @@ from twisted.python.failure import Failure
 
 from dimse.association import Association
 from dimse.errors import (
+    AbortReason,
+    AbortSource,
+    AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
     ConnectionLostError,
@@ -22,8 +25,8 @@ from dimse.errors import (
 from dimse.events import Span, Subscriber
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
-from dimse.performing import SCP
-from dimse.sop_classes import GET_SOP_CLASSES, STORAGE_SOP_CLASSES
+from dimse.performing import SCP, escaped
+from dimse.sop_classes import GET_SOP_CLASSES, SOP_CLASSES, STORAGE_SOP_CLASSES
 from dimse.ul import tracing
 from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
 from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
@@ -59,6 +62,7 @@ class RequestorFactory(ClientFactory):
         subscriber: Subscriber | None = None,
     ) -> None:
         self.established: Deferred[Association] = Deferred(lambda _: self._cancelled())
+        self.called_ae_title = request.called_ae_title
         self._request = request
         self._limits = limits
         self._clock = clock
@@ -129,6 +133,12 @@ class RequestorFactory(ClientFactory):
     def _cancelled(self) -> None:
         self._negotiated("failed", 0)
         if self._protocol is not None:
+            self._protocol.outcome = AssociationAbortedError(
+                AbortSource.SERVICE_USER,
+                AbortReason.NOT_SPECIFIED,
+                by_peer=False,
+                why="associate() was cancelled",
+            )
             self._protocol.abort()
 
 
@@ -139,7 +149,19 @@ class Associating(Deferred[Association]):
         attempt = Deferred.fromCoroutine(coroutine)
         super().__init__(lambda _: attempt.cancel())
         self._association: Association | None = None
-        attempt.addCallbacks(self.callback, self.errback)
+        attempt.addCallbacks(self._associated, self._failed)
+
+    # An endpoint may go on after it was cancelled; then this has failed already.
+
+    def _associated(self, association: Association) -> None:
+        if self.called:
+            association.abort("it was cancelled")
+        else:
+            self.callback(association)
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.called:
+            self.errback(failure)
 
     async def __aenter__(self) -> Association:
         self._association = await self
@@ -178,8 +200,9 @@ def associate(
     `operations_invoked` and `operations_performed`.
 
     `roles` maps SOP classes to the (SCU, SCP) roles that we want to take; with a C-GET model
-    among `contexts`, the SCP role is proposed for each storage SOP class that `roles` does not
-    name. `extended` maps SOP classes to options of `dimse.services.extended`, or to raw bytes.
+    among `contexts`, the SCP role is proposed for each storage SOP class, and each unknown one,
+    that `roles` does not name. `extended` maps SOP classes to options of
+    `dimse.services.extended`, or to raw bytes.
     `scps` perform requests of the peer; `subscriber` gets the events of this association.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`
@@ -220,8 +243,8 @@ def _roles(
     proposed = dict.fromkeys(uid for uid, _ in proposals)
     roles = dict(wanted)
     if not GET_SOP_CLASSES.isdisjoint(proposed):
-        storage = _STORAGE.intersection(proposed)
-        roles = {uid: (False, True) for uid in proposed if uid in storage} | roles
+        storage = (uid for uid in proposed if uid in _STORAGE or uid not in SOP_CLASSES)
+        roles = dict.fromkeys(storage, (False, True)) | roles
     return [RoleSelection(uid, scu, scp) for uid, (scu, scp) in roles.items()]
 
 
@@ -236,19 +259,23 @@ async def _establish(
     connecting.addTimeout(limits.connect, clock, onTimeoutCancel=_connect_timed_out)
     try:
         await _connected(connecting, factory)
+        return await factory.established
     except ConnectingCancelledError as error:
         raise CancelledError from error
+    except AssociationError as error:
+        error.peer = f"{escaped(factory.called_ae_title)}@{peer}"
+        raise
     except (ConnectError, DNSLookupError, OSError, ValueError) as error:  # no host name: ValueError
         raise ConnectionLostError(f"no connection to {peer}: {error}") from error
-    return await factory.established
 
 
 async def _connected(connecting: Deferred[Any], factory: RequestorFactory) -> None:
-    """Wait for the connection; one that comes after all, later, has nobody to serve."""
+    """Wait for the connection; an association that is or comes all the same has no user."""
     try:
         await connecting
     except BaseException:
-        factory.established.addErrback(lambda _: None).cancel()
+        unwanted = factory.established.addCallbacks(lambda each: each.abort(), lambda _: None)
+        unwanted.cancel()
         raise
 
 

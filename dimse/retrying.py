@@ -28,7 +28,9 @@ BACKOFF = backoffPolicy()
 
 TRANSIENT_STATUSES: tuple[range, ...] = (
     range(0x0213, 0x0214),  # Resource limitation (PS3.7 C.5.22)
-    range(0xA700, 0xA710),  # Refused: out of resources (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5)
+    range(0xA700, 0xA702),  # Refused: out of resources (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5)
+    # A702H says of a retrieval that all of its sub-operations failed, whyever (PS3.4 C.4.2.1.5).
+    range(0xA703, 0xA710),
     # A710H is a Prior Record Key that is not valid, and stays so (PS3.4 C.6.4.3).
     range(0xA711, 0xA800),
 )

@@ -25,16 +25,19 @@ class Source(Protocol):
 
 
 class Whole:
-    """A data set in memory as a `Source`; an odd one gets a zero byte behind it (PS3.5 A.5)."""
+    """A data set in memory as a `Source`; an odd one gets a zero byte behind it (PS3.5 A.5).
+
+    Raises `TypeError` for what is no bytes.
+    """
 
     __slots__ = ("_data", "_position", "length")
 
     def __init__(self, data: bytes) -> None:
-        self._data = data + b"\0" if len(data) % 2 else data
+        self._data = memoryview(data + b"\0" if len(data) % 2 else data)
         self._position = 0
         self.length = len(self._data)
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int) -> memoryview:
         """The next `count` bytes."""
         start, self._position = self._position, self._position + count
         return self._data[start : self._position]

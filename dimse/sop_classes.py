@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pydicom import uid as uids
 from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import (
     ColorPaletteStorage,
@@ -291,6 +292,52 @@ SOP_CLASSES: dict[str, SOPClass] = {
 }
 """Every SOP class of a DIMSE service, by UID (PS3.4; PS3.6 Table A-1)."""
 
+_OFTEN = (
+    *(uids.CTImageStorage, uids.MRImageStorage, uids.ComputedRadiographyImageStorage),
+    uids.DigitalXRayImageStorageForPresentation,
+    uids.DigitalXRayImageStorageForProcessing,
+    uids.DigitalMammographyXRayImageStorageForPresentation,
+    uids.DigitalMammographyXRayImageStorageForProcessing,
+    uids.BreastTomosynthesisImageStorage,
+    *(uids.UltrasoundImageStorage, uids.UltrasoundMultiFrameImageStorage),
+    *(uids.NuclearMedicineImageStorage, uids.PositronEmissionTomographyImageStorage),
+    *(uids.XRayAngiographicImageStorage, uids.XRayRadiofluoroscopicImageStorage),
+    *(uids.RTStructureSetStorage, uids.RTPlanStorage, uids.RTDoseStorage, uids.RTImageStorage),
+    *(uids.RTIonPlanStorage, uids.RTBeamsTreatmentRecordStorage),
+    *(uids.RTIonBeamsTreatmentRecordStorage, uids.RTBrachyTreatmentRecordStorage),
+    uids.RTTreatmentSummaryRecordStorage,
+    uids.SecondaryCaptureImageStorage,
+    uids.MultiFrameSingleBitSecondaryCaptureImageStorage,
+    uids.MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    uids.MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    uids.MultiFrameTrueColorSecondaryCaptureImageStorage,
+    *(uids.KeyObjectSelectionDocumentStorage, uids.GrayscaleSoftcopyPresentationStateStorage),
+    uids.ColorSoftcopyPresentationStateStorage,
+    uids.PseudoColorSoftcopyPresentationStateStorage,
+    uids.BlendingSoftcopyPresentationStateStorage,
+    *(uids.BasicTextSRStorage, uids.EnhancedSRStorage, uids.ComprehensiveSRStorage),
+    *(uids.Comprehensive3DSRStorage, uids.XRayRadiationDoseSRStorage),
+    *(uids.RadiopharmaceuticalRadiationDoseSRStorage, uids.PatientRadiationDoseSRStorage),
+    *(uids.MammographyCADSRStorage, uids.ChestCADSRStorage, uids.ProcedureLogStorage),
+    *(uids.EncapsulatedPDFStorage, uids.EncapsulatedCDAStorage, uids.EncapsulatedSTLStorage),
+    *(uids.SegmentationStorage, uids.SurfaceSegmentationStorage, uids.ParametricMapStorage),
+    *(uids.SpatialRegistrationStorage, uids.DeformableSpatialRegistrationStorage),
+    *(uids.RealWorldValueMappingStorage, uids.RawDataStorage),
+    *(uids.EnhancedCTImageStorage, uids.EnhancedMRImageStorage, uids.EnhancedPETImageStorage),
+    *(uids.EnhancedXAImageStorage, uids.EnhancedXRFImageStorage, uids.EnhancedUSVolumeStorage),
+    *(uids.XRay3DAngiographicImageStorage, uids.XRay3DCraniofacialImageStorage),
+    *(uids.LegacyConvertedEnhancedPETImageStorage, uids.SimplifiedAdultEchoSRStorage),
+    *(uids.ColonCADSRStorage, uids.EnhancedXRayRadiationDoseSRStorage),
+    *(uids.TwelveLeadECGWaveformStorage, uids.GeneralECGWaveformStorage),
+)
+
+
+def _use(sop_class_uid: str) -> int:
+    name = UID_dictionary[sop_class_uid][0]
+    if service_of(sop_class_uid) != "Storage" or name.startswith(("DICOS", "Eddy Current")):
+        return len(_OFTEN) + 1
+    return _OFTEN.index(sop_class_uid) if sop_class_uid in _OFTEN else len(_OFTEN)
+
 
 def service_of(sop_class_uid: str) -> str:
     """The name of its service class as the tables of statuses have it, "" for one unknown."""
@@ -301,3 +348,9 @@ def service_of(sop_class_uid: str) -> str:
 def serves(abstract_syntax: str, sop_class_uid: str) -> bool:
     """Whether a request in a context of that abstract syntax may name that SOP class."""
     return abstract_syntax == sop_class_uid or sop_class_uid in MEMBERS.get(abstract_syntax, ())
+
+
+STORAGE_BY_USE: tuple[str, ...] = tuple(
+    sorted((uid for uid in STORAGE_SOP_CLASSES if UID_dictionary[uid][3] != "Retired"), key=_use)
+)
+"""Those that are not retired, what hospitals send most first; last what is about no patient."""

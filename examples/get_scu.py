@@ -26,8 +26,13 @@ async def main(reactor: Any, host: str, port: str, study: str, folder: str) -> N
         calling_ae_title="MY_SCU",
         reactor=reactor,
     ) as association:
-        done = await dimse.get(association, keys, store)
+        try:
+            done = await dimse.get(association, keys, store)
+        except dimse.StatusError as error:  # nothing of it came
+            sys.exit(f"not fetched: {error}")
     print(done.completed, "completed,", done.failed, "failed, in", store.folder)
+    if done.failed or done.warning:
+        sys.exit(f"{done.status}: {' '.join(done.failed_sop_instance_uids)}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ async def main(reactor: Any, host: str, port: str, study: str, destination: str)
             done = await dimse.move(association, keys, destination)
         except dimse.StatusError as error:
             sys.exit(f"not moved: {error}")
-        print(done.completed, "completed,", done.failed, "failed,", done.warning, "with warnings")
+    print(done.completed, "completed,", done.failed, "failed,", done.warning, "with warnings")
+    if done.failed or done.warning:
+        sys.exit(f"{done.status}: {' '.join(done.failed_sop_instance_uids)}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ async def main(reactor: Any, host: str, port: str) -> None:
         )
         for _ in range(10)
     ]
-    print(sum(len(matches) for matches in await gatherResults(queries)), "matches")
+    found = await gatherResults(queries, consumeErrors=True)  # the first error is raised here
+    print(sum(map(len, found)), "matches")
     await pool.close()
 
 

@@ -108,8 +108,9 @@ def test_an_instance_is_kept(network: Network, store: Memory, archive: Endpoint)
 def test_a_long_instance_is_refused(network: Network, store: Memory, archive: Endpoint) -> None:
     """The status is that of the sink."""
     ours, _ = network.associate(archive, [(CTImageStorage, [ExplicitVRLittleEndian])])
-    with pytest.raises(dimse.StatusError, match="too long"):
+    with pytest.raises(dimse.StatusError, match="0xA700") as caught:
         network.result(dimse.store(ours, make_dataset("x" * 1000)))
+    assert caught.value.comment == "too long"
     assert store.kept == {}
 
 

@@ -159,6 +159,7 @@ class Net(Network):
         """
         for link in self.links:
             link.cut()
+        self.clock.advance(0)  # what performs is cancelled in the next turn
         assert self.clock.getDelayedCalls() == []
         self.close()
         assert [len(outcome.firings) for outcome in self.outcomes] == [1] * len(self.outcomes)

@@ -9,15 +9,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent
 
-from dimse.acceptor import AcceptorFactory, Admission, listen
+from dimse.acceptor import AcceptorFactory, listen
+from dimse.admission import Admission
 from dimse.errors import MisuseError
 from dimse.limits import Limits
 from dimse.services.verification import VerificationSCP
-from dimse.ul.negotiation import SupportedContext
+from dimse.ul.identity import username
+from dimse.ul.negotiation import SupportedContext, propose
 from dimse.ul.pdu import Abort, AssociateAC, AssociateRJ, PDataTF
 from tests.memory import LIMITS, Net, RawPeer
 from tests.scripted import ECHO, RELEASE_RQ, REQUEST, RQ, STORE, data, p_data
-from tests.wire import CT_STORAGE, EXPLICIT, VERIFICATION
+from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
 ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
 CONGESTION, LIMIT = AssociateRJ(2, 3, 1), AssociateRJ(2, 3, 2)  # PS3.8 9.3.4
@@ -308,6 +310,22 @@ def test_the_log_says_once_why_there_is_one_no_longer(net: Net):
     client.send(p_data((5, 3, b"ab")))  # a context of nobody
     (line,) = map(formatEvent, net.events)
     assert "association aborted by us" in line
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_the_log_says_that_an_identity_has_no_response(net: Net, asks: bool):
+    """A peer that asks for one may give up without it, and only says so on its side."""
+    request = propose(
+        [(VERIFICATION, [IMPLICIT])],
+        called_ae_title="ARCHIVE",
+        calling_ae_title="MODALITY",
+        maximum_length=0,
+        user_identity=username("somebody", response=asks),
+    )
+    net.client().send(request.encode())
+    lines = [line for line in map(formatEvent, net.events) if "user identity" in line]
+    why = "user identity: a response was asked for, and not given by us"
+    assert lines == [f"MODALITY@10.0.0.1:4242: {why}"] * asks
 
 
 def test_a_rejected_peer_cannot_flood_the_log(net: Net):

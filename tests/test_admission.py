@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import formatEvent
 
 from dimse import (
     Admission,
+    AssociationAbortedError,
     AssociationError,
     AssociationRejectedError,
     Limits,
+    MisuseError,
     Requesting,
     StatusError,
     VerificationSCP,
@@ -170,8 +173,75 @@ def test_too_slow(network: Network):
     network.advance(2)
     assert client.pdus == [AssociateRJ(2, 3, 1)]
     assert verdict.cancelled == 1
-    assert network.flush_logged_errors(TimeoutError)
+    assert any("the associate time-out of 30 s" in formatEvent(event) for event in network.events)
     network.advance(10)  # ARTIM
+
+
+@pytest.mark.parametrize("late", [None, Admission(), ZeroDivisionError()])
+def test_deaf_to_its_cancellation(network: Network, late: Any):
+    """The requestor is answered all the same, and its place is free; a late verdict is dropped."""
+    verdicts: list[Deferred[Any]] = []
+
+    async def admit(requesting: Requesting) -> Admission:
+        while True:
+            verdicts.append(Deferred())
+            try:
+                return await verdicts[-1]  # type: ignore[no-any-return]
+            except CancelledError:
+                continue
+
+    one = Limits(connections=1)
+    endpoint = network.listen([VerificationSCP()], admit=admit, limits=one)
+    client = network.scripted_requestor(endpoint)
+    client.send(RQ)
+    network.advance(one.associate)
+    assert client.pdus == [AssociateRJ(2, 3, 1)]
+    network.advance(one.artim)
+    assert client.closed
+    if isinstance(late, Exception):
+        verdicts[-1].errback(late)
+    elif late is not None:
+        verdicts[-1].callback(late)
+    assert not network.scripted_requestor(endpoint).closed
+
+
+@pytest.mark.parametrize("gone_after", [1, 40])
+def test_no_timer_outlives_its_connection(network: Network, gone_after: float):
+    """Nor does that of an `admit` that goes on when nobody waits any more."""
+
+    async def admit(requesting: Requesting) -> Admission:
+        try:
+            await Deferred()
+        except CancelledError:
+            await Deferred()
+        raise AssertionError
+
+    client = network.scripted_requestor(network.listen([VerificationSCP()], admit=admit))
+    client.send(RQ)
+    network.advance(gone_after)
+    client.close()
+    network.run()
+    assert network.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("response", ["text", bytes(0xFFFE), Deferred()])
+def test_an_identity_response_that_cannot_be(response: Any):
+    with pytest.raises(MisuseError):
+        Admission(identity_response=response)
+
+
+def test_an_identity_response_that_does_not_fit_the_answer(network: Network):
+    """With all else that the answer holds it is too long: the requestor does not wait for ever."""
+    verdict = Verdict()
+    identity = username_and_passcode("user", "secret", response=True)
+    pending = request(network, verdict, user_identity=identity)
+    verdict.verdict.callback(Admission(identity_response=bytes(0xFFFD)))
+    with pytest.raises(AssociationAbortedError):
+        network.result(pending)
+    assert len(network.failures) == 1
+    network.failures.clear()
+    network.advance(10)
+    assert network.clock.getDelayedCalls() == []
 
 
 class TestWaiting:

@@ -1,6 +1,7 @@
 """An association in use, both sides in memory: release, abort, `async with` (PS3.8 7.2, 7.3)."""
 
 from dataclasses import replace
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -95,13 +96,13 @@ class TestContexts:
         assert requestor.context_for(CT_STORAGE, EXPLICIT).context_id == 3
         assert requestor.context_for(CT_STORAGE).context_id == 1
 
-    def test_none(self, pair: Pair):
-        with pytest.raises(ContextError) as caught:
-            pair[0].context_for(MR_STORAGE)
-        assert str(caught.value) == (
-            f"ARCHIVE@10.0.0.2:104 accepted no context for {MR_STORAGE} "
-            "with us as SCU (PS3.8 9.3.3.2)"
-        )
+    def test_not_proposed(self, pair: Pair):
+        """That is nobody's refusal."""
+        what = f"did not propose MR Image Storage ({MR_STORAGE}) (PS3.8 9.3.2.2)"
+        for association, who in ((pair[0], "we"), (pair[1], "MODALITY@10.0.0.1:4242")):
+            with pytest.raises(ContextError) as caught:
+                association.context_for(MR_STORAGE)
+            assert str(caught.value) == f"{who} {what}"
 
     def test_refused(self, net: Net):
         """Each proposal that was not accepted, and the reason in the error of who wants it."""
@@ -120,10 +121,11 @@ class TestContexts:
     def test_another_transfer_syntax(self, pair: Pair):
         with pytest.raises(ContextError) as caught:
             pair[0].context_for(CT_STORAGE, IMPLICIT)
-        assert f"accepted {CT_STORAGE} with {EXPLICIT} but not with {IMPLICIT}" in str(caught.value)
+        name = f"CT Image Storage ({CT_STORAGE})"
+        assert f"accepted {name} with {EXPLICIT} but not with {IMPLICIT}" in str(caught.value)
 
     def test_not_in_the_role_of_scu(self, pair: Pair):
-        with pytest.raises(ContextError):
+        with pytest.raises(ContextError, match=r"we accepted no context .* with us as SCU"):
             pair[1].context_for(VERIFICATION)
 
 
@@ -327,6 +329,7 @@ class TestAbort:
         assert (ours.by_peer, theirs.by_peer) == (False, True)
         assert (theirs.source, theirs.reason) == (0, 0)  # PS3.8 9.3.8: the service-user
         assert outstanding.value is pair[0].ended
+        net.run()
         assert net.clock.getDelayedCalls() == []
 
     def test_a_lost_connection(self, net: Net, pair: Pair):
@@ -334,6 +337,19 @@ class TestAbort:
         pair[2].cut()
         both_ended(pair, ConnectionLostError)
         assert isinstance(outstanding.value, ConnectionLostError)
+
+
+def test_what_has_ended_it_keeps_nobody_alive(pair: Pair):
+    """Each request afterwards raises the same error, whose traceback would keep all callers."""
+    ours: Any = pair[0]
+    ours.abort()
+
+    def depth() -> int:
+        with pytest.raises(AssociationAbortedError):
+            ours.invoke(ours.contexts[1], echo_rq(), None, lambda _: None)
+        return len(list(walk_tb(ours.ended.__traceback__)))
+
+    assert len({depth() for _ in range(5)}) == 1
 
 
 class TestContextManager:

@@ -15,6 +15,7 @@ from dimse.errors import (
     StatusError,
     TimedOutError,
 )
+from dimse.message.status import Status
 
 
 def test_there_is_one_hierarchy():
@@ -95,3 +96,23 @@ def test_timed_out():
     error = TimedOutError("artim", 10)
     assert (error.which, error.seconds) == ("artim", 10)
     assert str(error) == "the artim time-out of 10 s ran out"
+
+
+def test_timed_out_with_whom_for_what():
+    error = TimedOutError("response", 60, "C-FIND-RQ")
+    error.peer = "PACS@10.0.0.2:104"
+    what = "the response time-out of 60 s ran out for C-FIND-RQ"
+    assert str(error) == f"PACS@10.0.0.2:104: {what}"
+
+
+class TestStatus:
+    def test_of_ours_says_our_comment(self):
+        assert str(StatusError(0xA700, "full")) == "status 0xA700: full"
+
+    def test_of_a_peer_says_nothing_that_may_be_patient_data(self):
+        """The meaning and the tags; the comment is there for who wants it."""
+        status = Status(0xA900, "C-STORE", "Storage")
+        error = StatusError(status, "DOE^JOHN", (0x00100010, 0x00080018), response=object())
+        what = "status 0xA900: Error: data set does not match the SOP Class"
+        assert str(error) == f"{what} (0010,0010) (0008,0018)"
+        assert error.comment == "DOE^JOHN"

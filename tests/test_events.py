@@ -1,5 +1,6 @@
 """Events: each documented name is emitted, with its measurements and metadata."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,9 +27,10 @@ from dimse import (
 )
 from dimse.events import NAMES, Events, Span
 from dimse.limits import Limits
-from dimse.testing import Network
+from dimse.testing import Network, ScriptedPeer
 from dimse.ul.protocol import UpperLayerProtocol
 from tests.memory import RecordingSCP
+from tests.scripted import RQ, STORE, data
 from tests.wire import CT_STORAGE, EXPLICIT, VERIFICATION
 
 
@@ -68,6 +70,10 @@ class Forgetting:
         pass
 
 
+def refuse(_: object) -> Any:
+    raise StatusError(0xA700)
+
+
 def everything(network: Network) -> None:
     """Something of each kind happens."""
     ours, _ = released(network)
@@ -88,10 +94,6 @@ def everything(network: Network) -> None:
         network.result(pending)
 
     scp = RecordingSCP()
-
-    def refuse(_: object) -> Any:
-        raise StatusError(0xA700)
-
     scp.on_finish = refuse
     ours, _ = released(network, contexts=[(CT_STORAGE, [EXPLICIT])], scps=[scp])
     with pytest.raises(StatusError):
@@ -212,6 +214,86 @@ class TestValues:
         assert [e.metadata["command_field"] for e in failed] == [1, 1]  # at either end
         (handler,) = [e for e in heard if e.name == "handler.exception" and "A700" in str(e)]
         assert handler.metadata["callback"] == "C-STORE-RQ"
+
+    def test_an_exception_of_a_performer_has_no_text(self, network: Network, heard: list[Event]):
+        """It may be about a patient; only errors of dimse are known not to be."""
+        scp = RecordingSCP()
+
+        def fail(_: object) -> Any:
+            raise KeyError("DOE^JOHN")
+
+        scp.on_finish = fail
+        ours, _ = released(network, scps=[scp])
+        with pytest.raises(StatusError):
+            network.result(echo(ours))
+        network.result(ours.release())
+        (handler,) = [e for e in heard if e.name == "handler.exception"]
+        assert (handler.metadata["kind"], handler.metadata["reason"]) == ("KeyError", "")
+        assert "DOE" not in str(heard)
+        assert network.flush_logged_errors(KeyError)
+
+
+class TestEnds:
+    """A span that has begun ends, whatever happens: else a trace waits for it for ever."""
+
+    @pytest.fixture(autouse=True)
+    def _all_spans_end(self, network: Network, heard: list[Event]) -> Iterator[None]:
+        yield
+        network.cut()
+        begun, ended = (
+            Counter(
+                (event.name.partition(".")[0], event.metadata["association_id"])
+                for event in heard
+                if event.name.endswith(endings)
+            )
+            for endings in (".start", (".stop", ".exception"))
+        )
+        assert begun == ended
+        assert begun
+
+    @pytest.fixture
+    def scp(self) -> RecordingSCP:
+        return RecordingSCP()
+
+    def storing(self, network: Network, scp: RecordingSCP, fragment: bytes) -> ScriptedPeer:
+        client = network.scripted_requestor(network.listen([scp]))
+        client.send(RQ)
+        client.send(STORE, fragment)
+        return client
+
+    @pytest.mark.parametrize("fault", [False, True])
+    def test_lost_inside_a_data_set(self, network: Network, scp: RecordingSCP, fault: bool):
+        if fault:
+            scp.on_write = refuse
+        self.storing(network, scp, data(b"ab", last=False))
+        assert len(scp.sinks) == 1
+        network.cut()
+
+    def test_associate_is_cancelled(self, network: Network, heard: list[Event]):
+        """And nobody says that no association was asked for."""
+        endpoint = network.endpoint()
+        network.scripted_acceptor(endpoint)
+        pending = associate(endpoint, reactor=network.clock)
+        network.run()
+        pending.cancel()
+        with pytest.raises(CancelledError):
+            network.result(pending)
+        network.cut()
+        (exception,) = [event for event in heard if event.name == "association.exception"]
+        assert "associate() was cancelled" in exception.metadata["reason"]
+
+    def test_a_request_is_taken_back(self, network: Network, heard: list[Event]):
+        """It has its place in the window, and the transport takes nothing now."""
+        endpoint = network.listen([VerificationSCP()], limits=Limits(operations_performed=2))
+        ours, _ = network.associate(endpoint, limits=Limits(operations_invoked=2))
+        near: Any = network.links[0].near.protocol
+        near.sending_paused = True
+        pending = echo(ours)
+        pending.cancel()
+        with pytest.raises(CancelledError):
+            network.result(pending)
+        (exception,) = [event for event in heard if event.name == "command.exception"]
+        assert exception.metadata["kind"] == "CancelledError"
 
 
 class TestSubscribing:

@@ -7,9 +7,13 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import MRImageStorage
 
+import dimse
+from dimse.testing import Network
+from examples.archive_scp import MODELS, Folder
 from tests.peers import Server, free_port, run, running, tool, twistd_dimse
 
 ROOT = Path(__file__).parents[1]
@@ -124,6 +128,32 @@ class TestArchive:
         assert (code, output) == (0, "1 completed, 0 failed, 0 with warnings\n")
         assert UID in storage_scp.log()
 
+    @pytest.fixture
+    def mixed(self, tmp_path: Path, storage_scp: Server) -> Iterator[Server]:
+        """An archive of a study with a CT, and with what is no CT."""
+        header = dcmread(INSTANCE)
+        (tmp_path / "ct.dcm").write_bytes(INSTANCE.read_bytes())
+        header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        other = type(MRImageStorage)("1.2.3")
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = other
+        header.save_as(tmp_path / "mr.dcm")
+        yield from serving("archive_scp.py", tmp_path, "DEST=127.0.0.1:1")
+
+    def test_get_that_is_incomplete(self, mixed: Server, tmp_path: Path) -> None:
+        """What failed is named, and the exit code says so."""
+        folder = tmp_path / "got"
+        code, output = example("get_scu.py", mixed.port, STUDY, folder)
+        assert code == 1
+        assert f"1 completed, 1 failed, in {folder}\n" in output
+        assert output.endswith(": 1.2.3\n")
+
+    def test_get_and_move_of_which_nothing_comes(self, mixed: Server, tmp_path: Path) -> None:
+        code, output = example("get_scu.py", mixed.port, "", tmp_path)
+        assert (code, "not fetched: status 0xA900" in output) == (1, True)
+        assert "Traceback" not in output
+        code, output = example("move_scu.py", mixed.port, STUDY, "DEST")
+        assert (code, "not moved: status 0xA702" in output) == (1, True)
+
     def test_move_to_nobody(self, archive: Server) -> None:
         code, output = example("move_scu.py", archive.port, STUDY, "NOBODY")
         assert code == 1
@@ -167,6 +197,110 @@ class TestArchive:
         done = run([*command, "-S", *keys, "-v"], cwd=tmp_path)
         assert done.returncode == 0, done.stdout
         assert "0x0000" in done.stdout
+
+
+class TestFolder:
+    """What archive_scp.py finds and sends, by level."""
+
+    @pytest.fixture
+    def network(self) -> Iterator[Network]:
+        with Network() as network:
+            yield network
+
+    @pytest.fixture
+    def association(self, network: Network, tmp_path: Path) -> dimse.Association:
+        header = dcmread(INSTANCE)
+        header.SpecificCharacterSet, header.PatientName = "ISO_IR 100", "Müller"
+        for name in ("A11a", "A11b", "A12a", "A21a", "B11a"):
+            patient, study, series, image = name
+            header.PatientID = patient
+            header.StudyInstanceUID = f"1.{ord(patient)}.{study}"
+            header.SeriesInstanceUID = f"{header.StudyInstanceUID}.{series}"
+            header.SOPInstanceUID = f"{header.SeriesInstanceUID}.{ord(image)}"
+            header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+            header.save_as(tmp_path / f"{name}.dcm")
+        folder = Folder(tmp_path)
+        endpoint = network.listen(
+            [dimse.QuerySCP(folder.find, MODELS), dimse.RetrieveSCP(folder.retrieve, MODELS)]
+        )
+        contexts = [dimse.PATIENT_ROOT.find, dimse.PATIENT_ROOT.get, header.SOPClassUID]
+        return network.associate(endpoint, contexts)[0]
+
+    @staticmethod
+    def keys(level: str, **values: object) -> Dataset:
+        keys = Dataset()
+        keys.QueryRetrieveLevel = level
+        for keyword, value in values.items():
+            setattr(keys, keyword, value)
+        return keys
+
+    @pytest.mark.parametrize(
+        ("level", "keys", "count"),
+        [
+            ("PATIENT", {"PatientID": "A"}, 4),
+            ("STUDY", {"PatientID": "A", "StudyInstanceUID": "1.65.1"}, 3),
+            ("STUDY", {"StudyInstanceUID": ["1.65.1", "1.66.1"]}, 4),
+            ("STUDY", {"PatientID": "B", "StudyInstanceUID": "1.65.1"}, 0),
+            ("SERIES", {"StudyInstanceUID": "1.65.1", "SeriesInstanceUID": "1.65.1.1"}, 2),
+            ("IMAGE", {"SOPInstanceUID": "1.65.1.1.97"}, 1),
+        ],
+    )
+    def test_sends_what_the_unique_keys_say(
+        self,
+        network: Network,
+        association: dimse.Association,
+        level: str,
+        keys: dict[str, object],
+        count: int,
+    ) -> None:
+        wanted, store = self.keys(level, **keys), dimse.MemoryStore()
+        done = network.result(dimse.get(association, wanted, store, dimse.PATIENT_ROOT).result())
+        assert (done.status, done.completed) == (0, count)
+
+    @pytest.mark.parametrize(
+        ("level", "keys"),
+        [
+            ("PATIENT", {}),
+            ("STUDY", {"PatientID": "A"}),
+            ("SERIES", {"StudyInstanceUID": "1.65.1", "SeriesInstanceUID": ""}),
+            ("IMAGE", {"SeriesInstanceUID": "1.65.1.1"}),
+            ("FRAME", {"SOPInstanceUID": "1.65.1.1.97"}),
+        ],
+    )
+    def test_does_not_send_everything_when_the_key_of_the_level_is_missing(
+        self,
+        network: Network,
+        association: dimse.Association,
+        level: str,
+        keys: dict[str, object],
+    ) -> None:
+        wanted, store = self.keys(level, **keys), dimse.MemoryStore()
+        with pytest.raises(dimse.StatusError, match="0xA900"):
+            network.result(dimse.get(association, wanted, store, dimse.PATIENT_ROOT).result())
+        assert store.instances == []
+
+    @pytest.mark.parametrize(
+        ("level", "keys", "count"),
+        [
+            ("PATIENT", {"PatientID": ""}, 2),
+            ("STUDY", {"PatientID": "A", "StudyInstanceUID": ""}, 2),
+            ("SERIES", {"StudyInstanceUID": "1.65.1", "SeriesInstanceUID": ""}, 2),
+            ("IMAGE", {"SeriesInstanceUID": "1.65.1.1", "SOPInstanceUID": ""}, 2),
+        ],
+    )
+    def test_finds_each_of_a_level_once_and_in_its_character_set(
+        self,
+        network: Network,
+        association: dimse.Association,
+        level: str,
+        keys: dict[str, object],
+        count: int,
+    ) -> None:
+        wanted = self.keys(level, **keys, PatientName="")
+        matches = network.result(dimse.find(association, wanted, dimse.PATIENT_ROOT).result())
+        assert len(matches) == count
+        assert {str(match.PatientName) for match in matches} == {"Müller"}
+        assert {match.QueryRetrieveLevel for match in matches} == {level}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from dimse.errors import (
     AssociationAbortedError,
     ConnectionLostError,
     DimseError,
+    MisuseError,
     ReleasedError,
     StatusError,
 )
@@ -85,6 +86,35 @@ class TestResponses:
         assert ids[:2] == [2, 4]
         assert set(ids) == set(range(1, 65536)) - {1, 3}
         assert ids[65533] == 2
+
+    @pytest.mark.parametrize("outstanding", [1, 2])
+    def test_an_id_in_use(self, net: Net, server: RawPeer, outstanding: int):
+        """Whether it was sent or waits: else one of the two would never be answered."""
+        outcomes = [invoke(net, server, echo_rq(n + 1)) for n in range(outstanding)]
+        assert isinstance(invoke(net, server, echo_rq(outstanding)).value, MisuseError)
+        for n in range(outstanding):
+            server.send(echo_rsp(n + 1))
+        assert [outcome.value.response.status for outcome in outcomes] == [0] * outstanding
+        again = invoke(net, server, echo_rq(outstanding))
+        server.send(echo_rsp(outstanding))
+        assert again.value.response.status == 0
+
+    def test_an_id_that_was_taken_back(self, net: Net, server: RawPeer):
+        first, second = (invoke(net, server, echo_rq(n)) for n in (1, 2))
+        second.deferred.cancel()
+        again = invoke(net, server, echo_rq(2))
+        server.send(echo_rsp(1))
+        server.send(echo_rsp(2))
+        assert first.value.response.status == again.value.response.status == 0
+
+    def test_no_id_is_left(self, server: RawPeer):
+        """65535 requests wait, and the next one does not search for ever."""
+        ours = association(server)
+        context = ours.contexts[1]
+        for _ in range(65535):
+            ours.request(context, echo_rq(ours.next_message_id())).addErrback(lambda _: None)
+        with pytest.raises(MisuseError):
+            ours.next_message_id()
 
     def test_one_before_its_request(self, net: Net, server: RawPeer):
         server.link.near.deaf = True

@@ -4,16 +4,22 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
-from dimse.errors import AssociationAbortedError, ConnectionLostError, DimseError, StatusError
+from dimse.errors import (
+    AssociationAbortedError,
+    ConnectionLostError,
+    DimseError,
+    MisuseError,
+    StatusError,
+)
 from dimse.message import command
 from dimse.message.base import Response
-from dimse.message.messages import MESSAGES
-from dimse.performing import Peer
+from dimse.message.messages import MESSAGES, CCancelRQ, CFindRQ
+from dimse.performing import Outcome, Peer
 from dimse.services.verification import VerificationSCP
 from dimse.ul.pdu import PDataTF
-from tests.memory import Net, RawPeer, RecordingSink
+from tests.memory import LIMITS, Net, RawPeer, RecordingSink
 from tests.scripted import (
     ABORT,
     COMMAND,
@@ -63,6 +69,10 @@ def elements_of(client: RawPeer) -> dict[str, command.Value]:
     return command.decode(bytes(pdu.pdvs[0].fragment))
 
 
+def find_rq() -> CFindRQ:
+    return CFindRQ(message_id=1, affected_sop_class_uid=CT_STORAGE, priority=0)
+
+
 def raw_command(context_id: int = 1, **elements: command.Value) -> bytes:
     return p_data((context_id, COMMAND | LAST, command.encode(elements)))
 
@@ -102,6 +112,42 @@ class TestResponses:
         client.send(ECHO)
         assert client.received
         self.reported(net, TypeError, 2)
+
+    @pytest.mark.parametrize(
+        "outcome",
+        [
+            Outcome(0, elements={"affected_sop_instance_uid": "1.2.é"}),
+            Outcome(0, elements={"message_id_being_responded_to": 70000}),
+            Outcome(0, data="text"),  # type: ignore[arg-type]
+            Outcome(0, comment=7),  # type: ignore[arg-type]
+        ],
+    )
+    def test_an_outcome_that_cannot_be_encoded(self, net: Net, client: RawPeer, outcome: Outcome):
+        on_finish: Any = lambda sink: succeed(outcome)  # noqa: E731
+        self.answered_all_the_same(net, client, "on_finish", on_finish)
+
+    @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
+    @pytest.mark.parametrize("offending", ["PatientID", 1 << 40])
+    def test_a_status_error_that_cannot_be_encoded(
+        self, net: Net, client: RawPeer, where: str, offending: Any
+    ):
+        def refuse(_: object) -> Any:
+            raise StatusError(0xA700, offending=(offending,))
+
+        self.answered_all_the_same(net, client, where, refuse)
+
+    @staticmethod
+    def answered_all_the_same(net: Net, client: RawPeer, where: str, fault: Any) -> None:
+        """With 0x0110, and the next request has its place in the window."""
+        working = getattr(net.scp, where)
+        setattr(net.scp, where, fault)
+        client.send(STORE, data(b"ab"))
+        assert [response.status for response in responses(client)] == [0x0110]
+        assert len(net.failures) == 1
+        net.failures.clear()
+        setattr(net.scp, where, working)
+        client.send(STORE, data(b"ab"))
+        assert [response.status for response in responses(client)] == [0]
 
     @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
     def test_an_exception(self, net: Net, client: RawPeer, where: str):
@@ -161,6 +207,141 @@ class TestResponses:
         net.failures.clear()
 
 
+class TestPending:
+    """Pending responses of an operation, and the time that it has (`Limits.perform`)."""
+
+    @pytest.fixture
+    def operation(self, net: Net, client: RawPeer) -> Any:
+        """One that is performed for ever."""
+        net.scp.on_finish = lambda sink: Deferred()
+        client.send(command_pdu(find_rq(), 3), data(b"ab"))
+        return net.scp.sinks[0].operation
+
+    def answered_in_time(self, net: Net, client: RawPeer) -> None:
+        net.advance(LIMITS.perform + 1)
+        assert responses(client)[-1].status == 0x0110
+
+    @pytest.mark.parametrize("status", [0x0000, 0xA700, 0xFE00, 0xFF02, "0xFF00", None])
+    def test_a_status_that_is_not(self, net: Net, client: RawPeer, operation: Any, status: Any):
+        """A final status would be followed by another one."""
+        assert isinstance(net.outcome(operation.pending(status)).value, MisuseError)
+        assert client.received == b""
+        self.answered_in_time(net, client)
+
+    @pytest.mark.parametrize(
+        ("what", "kind"),
+        [
+            ({"data": "text"}, TypeError),
+            ({"affected_sop_class_uid": "1.é"}, MisuseError),
+        ],
+    )
+    def test_what_cannot_be_encoded(
+        self, net: Net, client: RawPeer, operation: Any, what: dict[str, Any], kind: type[Exception]
+    ):
+        """Whoever sends it hears of it, and has no more time than before."""
+        assert isinstance(net.outcome(operation.pending(0xFF00, **what)).value, kind)
+        assert client.received == b""
+        self.answered_in_time(net, client)
+
+    def test_cancelled(self, net: Net, client: RawPeer, operation: Any):
+        """It has the time again that was the peer's while it did not read."""
+        client.subject.sending_paused = True
+        pending = net.outcome(operation.pending(0xFF00))
+        pending.deferred.cancel()
+        assert isinstance(pending.value, CancelledError)
+        client.subject.resumeProducing()
+        self.answered_in_time(net, client)
+
+    @pytest.mark.parametrize("how", ["cut", "abort"])
+    @pytest.mark.parametrize("waiting_for", ["peer", "turn"])
+    def test_the_end_of_the_association(
+        self, net: Net, client: RawPeer, operation: Any, how: str, waiting_for: str
+    ):
+        """H-R: it fires, though the response is never sent or others never had their turn."""
+        client.subject.sending_paused = waiting_for == "peer"
+        for _ in range(40):
+            pending = net.outcome(operation.pending(0xFF00, b"ab"))
+        assert pending.firings == []
+        if how == "cut":
+            client.link.cut()
+        else:
+            operation.association.abort()
+        assert isinstance(pending.value, CancelledError)
+        assert isinstance(net.outcome(operation.pending(0xFF00)).value, CancelledError)
+
+
+def test_a_second_c_cancel_means_nothing(net: Net, client: RawPeer):
+    """What the first one left to end in order, as a sub-operation under way, does so."""
+    done: Deferred[int] = Deferred()
+
+    async def to_its_end() -> int:
+        with pytest.raises(CancelledError):
+            await Deferred()
+        return await done
+
+    net.scp.on_finish = lambda sink: Deferred.fromCoroutine(to_its_end())
+    client.send(command_pdu(find_rq(), 3), data(b"ab"))
+    for _ in range(2):
+        client.send(command_pdu(CCancelRQ(message_id_being_responded_to=1), 3))
+        net.advance(0)
+    assert client.received == b""
+    done.callback(0xB000)
+    net.run()
+    assert [response.status for response in responses(client)] == [0xB000]
+
+
+class TestCancelledWhileItRuns:
+    """A coroutine that runs hears of its cancellation when it waits the next time."""
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_it_ends_its_association(self, net: Net, client: RawPeer, first: bool):
+        events: list[str] = []
+        begin: Deferred[None] = Deferred()
+
+        async def perform(operation: Any) -> int:
+            if not first:
+                await begin
+            operation.association.abort()
+            try:
+                return await Deferred[int]()
+            finally:
+                events.append("cleaned up")
+
+        net.scp.on_finish = lambda sink: Deferred.fromCoroutine(perform(sink.operation))
+        client.send(command_pdu(find_rq(), 3), data(b"ab"))
+        begin.callback(None)
+        net.run()
+        assert events == ["cleaned up"]
+
+    def test_it_reads_on_and_there_is_a_c_cancel(self, net: Net, client: RawPeer):
+        begin: Deferred[None] = Deferred()
+
+        async def perform(operation: Any) -> int:
+            operation.pauseProducing()
+            await begin
+            operation.resumeProducing()
+            return await Deferred[int]()
+
+        net.scp.on_finish = lambda sink: Deferred.fromCoroutine(perform(sink.operation))
+        cancel = CCancelRQ(message_id_being_responded_to=1)
+        client.send(command_pdu(find_rq(), 3) + data(b"ab") + command_pdu(cancel, 3))
+        begin.callback(None)
+        net.run()
+        assert [response.status for response in responses(client)] == [0xFE00]
+
+    def test_it_is_done_before_it_hears_of_it(self, net: Net, client: RawPeer):
+        """Then no timer is left either."""
+
+        async def perform(operation: Any) -> int:
+            operation.association.abort()
+            return 0
+
+        net.scp.on_finish = lambda sink: Deferred.fromCoroutine(perform(sink.operation))
+        client.send(command_pdu(find_rq(), 3), data(b"ab"))
+        client.link.cut()
+        assert net.clock.getDelayedCalls() == []
+
+
 class TestEndings:
     """Exactly one of `finish` and `abort`, whatever happens; `net` checks that there is one."""
 
@@ -171,6 +352,23 @@ class TestEndings:
     def test_in_the_middle(self, net: Net, client: RawPeer, last: bytes, kind: type[Exception]):
         client.send(STORE, data(b"ab", last=False), last)
         assert isinstance(net.scp.sinks[0].endings[0], kind)
+
+    @pytest.mark.parametrize("then", ["goes on", "raises"])
+    def test_by_the_one_who_performs(self, net: Net, client: RawPeer, then: str):
+        """Before he has even returned his sink, or instead of that."""
+
+        def on_begin(operation: Any) -> None:
+            operation.association.abort()
+            if then == "raises":
+                raise StatusError(0xA700)
+
+        net.scp.on_begin = on_begin
+        client.send(STORE, data(b"ab"))
+        endings = [ending for sink in net.scp.sinks for ending in sink.endings]
+        assert [type(each) for each in endings] == (
+            [AssociationAbortedError] if then == "goes on" else []
+        )
+        assert not client.subject.user.busy
 
     def test_connection_lost(self, net: Net, client: RawPeer):
         client.send(STORE)
@@ -229,12 +427,12 @@ class TestWindow:
         assert len(net.scp.sinks) == 1
         assert not client.link.far.reading
         slow[0].callback(0)
-        client.link.run()
+        net.run()
         assert [len(net.scp.sinks), len(slow), len(responses(client))] == [2, 2, 1]
         slow[1].callback(0)
-        client.link.run()
+        net.run()
         slow[2].callback(0)
-        client.link.run()
+        net.run()
         assert len(responses(client)) == 2
         assert client.link.far.reading
         assert [bytes(sink.data) for sink in net.scp.sinks] == [b"ab", b"cd", b""]
@@ -248,18 +446,18 @@ class TestWindow:
         for performed in range(1, 5):
             assert len(net.scp.sinks) == performed
             slow[-1].callback(0)
-            client.link.run()
+            net.run()
         assert net.scp.sinks[2].data == b"abcd"
         assert len(responses(client)) == 4
         assert client.link.far.reading
 
-    def test_a_fault_in_what_waited(self, client: RawPeer, slow: list[Deferred[int]]):
+    def test_a_fault_in_what_waited(self, net: Net, client: RawPeer, slow: list[Deferred[int]]):
         echo, again = ((1, COMMAND | LAST, echo_rq(id).encode()) for id in (1, 2))
         client.send(p_data(echo, again, (1, LAST, b"no data set belongs here")))
         assert client.received == b""
         slow[0].callback(0)
         slow[1].callback(0)
-        client.link.run()
+        net.run()
         assert client.news[-1] == INVALID
 
     def test_it_ends_with_the_association(
@@ -282,7 +480,7 @@ class TestPausing:
             assert bytes(sink.data) == received
             assert client.received == b""
             sink.operation.resumeProducing()
-        client.link.run()
+            net.run()
         assert sink.data == b"abcdef"
 
     def test_memory_is_bounded_while_it_pauses(self, net: Net, client: RawPeer):
@@ -299,12 +497,34 @@ class TestPausing:
         client.send(ECHO)
         assert len(responses(client)) == 2
 
+    def test_whoever_resumes_is_not_interrupted(self, net: Net, client: RawPeer):
+        """What has come is looked at in a turn of its own, and not inside the call."""
+        net.scp.on_begin = lambda operation: operation.pauseProducing()
+        client.send(STORE, data(b"ab"))
+        (sink,) = net.scp.sinks
+        sink.operation.resumeProducing()
+        assert sink.data == b""
+        sink.operation.pauseProducing()
+        net.run()
+        assert sink.data == b""
+        sink.operation.resumeProducing()
+        net.run()
+        assert sink.data == b"ab"
+
+    def test_resumed_when_all_is_over(self, net: Net, client: RawPeer):
+        """No timer outlives the association."""
+        net.scp.on_begin = lambda operation: operation.pauseProducing()
+        client.send(STORE, data(b"ab"))
+        net.scp.sinks[0].operation.resumeProducing()
+        client.link.cut()
+        assert net.clock.getDelayedCalls() == []
+
     def test_pausing_from_the_beginning(self, net: Net, client: RawPeer):
         net.scp.on_begin = lambda operation: operation.pauseProducing()
         client.send(STORE, data(b"ab"))
         assert net.scp.sinks[0].data == b""
         net.scp.sinks[0].operation.resumeProducing()
-        client.link.run()
+        net.run()
         assert len(responses(client)) == 1
 
     @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
@@ -345,7 +565,7 @@ def test_a_flood_of_c_echo_that_reads_nothing(net: Net, client: RawPeer):
     assert len(client.link.far.buffer) < 2000
     assert not client.link.far.reading
     client.link.near.deaf = False
-    client.link.run()
+    net.run()
     assert len(responses(client)) == 5000
     assert client.link.far.reading
 

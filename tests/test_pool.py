@@ -1,9 +1,10 @@
 """A pool of associations with one peer: who gets which, and what is left at the end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from dimse.association import Association
@@ -15,12 +16,15 @@ from dimse.errors import (
     ReleasedError,
     StatusError,
 )
+from dimse.performing import Operation
 from dimse.pool import AssociationPool
 from dimse.requestor import associate
 from dimse.retrying import retry
+from dimse.services.query import QuerySCP, find
 from dimse.services.verification import echo
+from dimse.sop_classes import STUDY_ROOT
 from dimse.testing import Network, ScriptedPeer
-from dimse.ul.pdu import Abort, ReleaseRQ
+from dimse.ul.pdu import Abort, ReleaseRP, ReleaseRQ
 from tests.memory import Outcome, RecordingSCP
 
 MANY = 2000  # more than Python has room for on its stack
@@ -288,6 +292,63 @@ class TestErrors:
     def test_of_arguments_that_cannot_be_proposed(self, network: Network):
         pool = AssociationPool(lambda: associate("nowhere"), limit=1, clock=network.clock)
         assert [type(Outcome(pool.run(echo)).value) for _ in range(2)] == [MisuseError] * 2
+
+
+class TestLeftBehind:
+    """What a user gives back is no burden to the next one."""
+
+    def test_an_operation_under_way(self, network: Network, single: Archive):
+        """It is aborted: else the next user waits for it, and gets what it still brings."""
+        single.scp.on_finish = lambda sink: Deferred()
+        first = single.user()
+        echoed = Outcome(echo(first.association))
+        network.run()
+        first.done("all is well")
+        assert first.value == "all is well"
+        assert isinstance(echoed.value, AssociationAbortedError)
+        second = single.user()
+        assert second.association is not first.association
+        second.done()
+        network.result(single.pool.close())
+
+    def test_an_answer_that_is_held_by_a_variable(self, network: Network):
+        """The loop over it is left, and nobody else takes the rest."""
+
+        async def many(identifier: Dataset, operation: Operation) -> AsyncIterator[Dataset]:
+            for _ in range(1000):
+                yield identifier
+
+        endpoint = network.listen([QuerySCP(many)])
+        pool = AssociationPool(
+            lambda: associate(endpoint, [STUDY_ROOT.find], reactor=network.clock),
+            limit=1,
+            clock=network.clock,
+        )
+        kept: list[object] = []
+
+        async def first(association: Association) -> None:
+            matches = find(association, Dataset())
+            kept.append(matches)
+            async for _ in matches:
+                return
+
+        network.result(pool.run(first))
+        assert len(network.result(pool.run(lambda each: find(each, Dataset()).result()))) == 1000
+        assert len(network.links) == 2  # not on the first association
+        network.result(pool.close())
+
+    def test_a_release_that_has_begun(self, network: Network):
+        """It ends on its own, and is lent to nobody."""
+        archive, peer = scripted(network)
+        archive.endpoint = network.listen([archive.scp])
+        user = archive.user()
+        released = Outcome(user.association.release())
+        user.done()
+        waiting = archive.user()
+        assert waiting.association is None
+        peer.send(ReleaseRP())
+        assert released.value is None
+        assert waiting.association is archive.associations[1]
 
 
 class TestCancel:

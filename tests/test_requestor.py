@@ -26,7 +26,7 @@ from dimse.limits import Limits
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, associate, parse_address
 from dimse.services.verification import echo
 from dimse.ul.pdu import Abort, AssociateRJ, AssociateRQ, ReleaseRQ
-from tests.memory import Net, Outcome, RawPeer
+from tests.memory import LIMITS, Net, Outcome, RawPeer
 from tests.scripted import (
     ABORT,
     AC,
@@ -67,6 +67,25 @@ class Endpoint:
 
     def __str__(self) -> str:
         return "somewhere"
+
+
+class SlowEndpoint(Endpoint):
+    """Goes on until `after` fires when it is cancelled."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__(net)
+        self.after: Deferred[Any] = Deferred()
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
+        connecting = super().connect(protocolFactory)
+
+        async def slowly() -> Any:
+            try:
+                return await connecting
+            except CancelledError:
+                return await self.after
+
+        return Deferred.fromCoroutine(slowly())
 
 
 @pytest.fixture
@@ -168,6 +187,30 @@ class TestOutcomes:
         assert isinstance(established.value, ConnectionLostError)
         assert "refused" in str(established.value)
 
+    @pytest.mark.parametrize("end", ["rejected", "aborted", "lost", "associate", "connect"])
+    def test_the_error_names_the_peer(self, net: Net, endpoint: Endpoint, end: str):
+        outcome = attempt(net, endpoint, called_ae_title="PACS")
+        if end == "rejected":
+            endpoint.connected().send(RJ)
+        elif end == "aborted":
+            endpoint.connected().send(ABORT)
+        elif end == "lost":
+            endpoint.connected().link.cut()
+        elif end == "associate":
+            endpoint.connected().link.advance(LIMITS.associate)
+        else:
+            net.clock.advance(LIMITS.connect)
+        assert str(outcome.value).startswith("PACS@somewhere: ")
+
+    def test_a_time_out_names_the_peer_and_the_request(self, net: Net, endpoint: Endpoint):
+        attempting = attempt(net, endpoint)
+        server = endpoint.connected()
+        server.send(AC)
+        outcome = net.outcome(echo(attempting.value, timeout=7))
+        server.link.advance(7)
+        what = "the response time-out of 7 s ran out for C-ECHO-RQ"
+        assert str(outcome.value) == f"ANY-SCP@NoneType: {what}"
+
 
 class TestCancel:
     def test_while_it_connects(self, net: Net, endpoint: Endpoint):
@@ -205,6 +248,38 @@ class TestCancel:
         server.link.near.loseConnection()
         server.link.run()
         assert net.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize("succeeds", [True, False])
+    def test_over_an_endpoint_that_takes_its_time(self, net: Net, succeeds: bool):
+        """It fires once, and an association that comes after all is aborted."""
+        endpoint = SlowEndpoint(net)
+        outcome = attempt(net, endpoint)
+        outcome.deferred.cancel()
+        assert isinstance(outcome.value, CancelledError)
+        server = net.raw(endpoint.factory.buildProtocol(None))
+        server.send(AC)
+        if succeeds:
+            endpoint.after.callback(None)
+        else:
+            endpoint.after.errback(ConnectionRefusedError())
+        server.link.run()
+        assert server.pdus[-1] == Abort(0, 0)
+        assert len(outcome.firings) == 1
+
+    @pytest.mark.parametrize("end", ["cancel", "time-out"])
+    def test_established_before_the_endpoint_says_connected(
+        self, net: Net, endpoint: Endpoint, end: str
+    ):
+        outcome = attempt(net, endpoint, limits=Limits(connect=3))
+        server = net.raw(endpoint.factory.buildProtocol(None))
+        server.send(AC)
+        if end == "cancel":
+            outcome.deferred.cancel()
+        else:
+            net.clock.advance(3)
+        server.link.run()
+        assert isinstance(outcome.value, CancelledError | TimedOutError)
+        assert server.pdus[-1] == Abort(0, 0)
 
     @resolving
     def test_a_host_and_port(self, net: Net):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from dimse.errors import DimseError
-from dimse.sending import WRITE_SIZE, Outbox
+from dimse.sending import WRITE_SIZE, Outbox, Whole
 from dimse.ul.pdu import PDUS, PDataTF
 from tests.scripted import Bytes
 from tests.wire import framed
@@ -202,3 +202,10 @@ def test_clogged(box: Box):
     assert box.outbox.clogged
     box.send("one")
     assert not box.outbox.clogged
+
+
+@pytest.mark.parametrize("text", ["even", "odd"])
+def test_a_data_set_is_bytes(text: str):
+    """It is found out before anything is sent."""
+    with pytest.raises(TypeError):
+        Whole(text)  # type: ignore[arg-type]

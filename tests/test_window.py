@@ -4,26 +4,32 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from twisted.internet.defer import Deferred
 
 from dimse import (
+    STUDY_ROOT,
     Admission,
+    Instance,
     Limits,
     NormalizedSCP,
     Requesting,
+    RetrieveSCP,
+    VerificationSCP,
     associate,
     echo,
     n_event_report,
 )
 from dimse.message.base import Request
-from dimse.message.messages import CEchoRQ, CEchoRSP
+from dimse.message.messages import CCancelRQ, CEchoRQ, CEchoRSP, CGetRQ, CGetRSP, CStoreRQ
+from dimse.services.dataset import encode
 from dimse.sop_classes import STORAGE_COMMITMENT_PUSH
 from dimse.testing import Network, ScriptedPeer
-from dimse.ul.items import AsynchronousOperationsWindow, PresentationContextAC
+from dimse.ul.items import AsynchronousOperationsWindow, PresentationContextAC, RoleSelection
 from dimse.ul.pdu import AssociateAC, UserInformation
 from tests.memory import RecordingSCP
 from tests.sides import SIDES, joined
-from tests.wire import IMPLICIT, VERIFICATION
+from tests.wire import CT_STORAGE, IMPLICIT, VERIFICATION
 
 CONTEXTS = [(VERIFICATION, [IMPLICIT])]
 
@@ -164,6 +170,86 @@ class TestPeer:
         assert len(slow.pending) == 2
         slow.pending[1].callback(0)
         network.run()
+
+
+class TestBesideSubOperations:
+    """A C-GET is performed, and its requestor sends one more request than was agreed to."""
+
+    GET = STUDY_ROOT.get
+
+    @pytest.fixture
+    def found(self) -> "Deferred[list[Instance]]":
+        return Deferred()
+
+    @pytest.fixture
+    def client(self, network: Network, found: "Deferred[Any]") -> ScriptedPeer:
+        scp = RetrieveSCP(lambda identifier, operation: found)
+        client = network.scripted_requestor(network.listen([scp, VerificationSCP()]))
+        roles = [RoleSelection(CT_STORAGE, False, True)]
+        uids = (self.GET, CT_STORAGE, VERIFICATION)
+        client.associate([(uid, [IMPLICIT]) for uid in uids], roles=roles)
+        request = CGetRQ(message_id=1, affected_sop_class_uid=self.GET, priority=0)
+        client.command(request, encode(Dataset(), IMPLICIT))
+        return client
+
+    def echo(self, client: ScriptedPeer, message_id: int = 2) -> None:
+        request = CEchoRQ(message_id=message_id, affected_sop_class_uid=VERIFICATION)
+        client.command(request, context_id=5)
+
+    def instances(self, count: int) -> list[Instance]:
+        return [Instance(CT_STORAGE, f"1.2.{n}", IMPLICIT, data=b"") for n in range(count)]
+
+    def last(self, client: ScriptedPeer, kind: type[Any]) -> Any:
+        return [each.message for each in client.messages if isinstance(each.message, kind)][-1]
+
+    @pytest.mark.parametrize("early", [True, False])
+    def test_it_is_refused(
+        self, network: Network, client: ScriptedPeer, found: "Deferred[Any]", early: bool
+    ):
+        """Held, it would keep the response to our C-STORE from being read, and both would wait."""
+        if early:
+            self.echo(client)
+        found.callback(self.instances(3))
+        network.run()
+        if not early:
+            self.echo(client)
+        assert self.last(client, CEchoRSP).status == 0x0213
+        for _ in range(3):
+            client.command(self.last(client, CStoreRQ).respond(0), context_id=3)
+        final = self.last(client, CGetRSP)
+        assert (final.status, final.number_of_completed_suboperations) == (0, 3)
+        self.echo(client)
+        assert self.last(client, CEchoRSP).status == 0
+
+    def test_c_cancel_behind_it(
+        self, network: Network, client: ScriptedPeer, found: "Deferred[Any]"
+    ):
+        found.callback(self.instances(3))
+        network.run()
+        self.echo(client)
+        client.command(CCancelRQ(message_id_being_responded_to=1))
+        client.command(self.last(client, CStoreRQ).respond(0), context_id=3)
+        final = self.last(client, CGetRSP)
+        assert (final.status, final.number_of_completed_suboperations) == (0xFE00, 1)
+
+    def test_a_flood_of_them(self, network: Network, client: ScriptedPeer, found: "Deferred[Any]"):
+        """Refusals that are not read pile up to a bound; then the peer has to wait."""
+        link = network.links[-1]
+        found.callback([Instance(CT_STORAGE, "1.2.3", IMPLICIT, data=bytes(10_000_000))])
+        link.near.deaf = True
+        network.run()
+        for message_id in range(2, 1000):
+            self.echo(client, message_id)
+        theirs: Any = link.far.protocol
+        assert not link.far.reading
+        assert theirs.user.busy
+        assert len(link.near.buffer) > 50_000  # they stay with the peer
+        link.near.deaf = False
+        network.run()
+        client.command(self.last(client, CStoreRQ).respond(0), context_id=3)
+        network.run()
+        answers = [each.message for each in client.messages if isinstance(each.message, CEchoRSP)]
+        assert len(answers) == 998
 
 
 def test_per_peer(network: Network):

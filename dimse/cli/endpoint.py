@@ -79,4 +79,4 @@ class PeerEndpoint:
         return association
 
     def _ended(self, reason: AssociationError) -> None:
-        self._log.info("{reason}", reason=reason)
+        self._log.info("{reason}", reason=reason.args[0])

@@ -12,6 +12,10 @@ INTERRUPTED = 130  # as a shell says it of a command that ended by SIGINT
 _COMMANDS = {
     "echo": "Ask a peer whether it is there (C-ECHO).",
     "store": "Send DICOM files to a peer (C-STORE).",
+    "find": "Query a peer (C-FIND).",
+    "worklist": "Ask a peer what is scheduled (C-FIND of the Modality Worklist).",
+    "get": "Fetch instances from a peer on the same association (C-GET).",
+    "move": "Let a peer send instances to another node, or here (C-MOVE).",
     "commit": "Ask a peer to keep what it has been sent (storage commitment).",
     "mpps": "Tell a peer of a performed procedure step (MPPS).",
 }

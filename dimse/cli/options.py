@@ -63,7 +63,7 @@ class Target:
     def explain(self, error: AssociationError) -> str:
         """What happened to an association with it, and the option that could have helped."""
         options = _LIMIT_OPTIONS.get(error.which) if isinstance(error, TimedOutError) else None
-        return f"{self}: {error}" + (f" ({options[0]})" if options else "")
+        return f"{self}: {error.args[0]}" + (f" ({options[0]})" if options else "")
 
 
 def takes_target(command: Command) -> Command:
@@ -85,8 +85,9 @@ def takes_target(command: Command) -> Command:
     return call
 
 
-def _ae_title(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    if not is_ae_title(value):
+def ae_title(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option for an AE title."""
+    if value is not None and not is_ae_title(value):
         raise click.BadParameter(f"{value!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
     return value
 
@@ -99,7 +100,7 @@ def _ae_title_option(short: str, long: str, name: str, default: str, doc: str) -
         metavar="AE",
         default=default,
         show_default=True,
-        callback=_ae_title,
+        callback=ae_title,
         help=doc,
     )
 

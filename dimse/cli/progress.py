@@ -1,4 +1,4 @@
-"""What `dimse store` shows while it works, and counts for the end."""
+"""What commands show while they work, and `dimse store` counts for the end."""
 
 import sys
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rich.progress import (
 
 from dimse.cli.options import Verbosity
 
-_MEGABYTE = 1_000_000
+MEGABYTE = 1_000_000
 
 
 class Bar:
@@ -74,7 +74,7 @@ class Tally:
 
     def __str__(self) -> str:
         """The summary."""
-        megabytes = self.sent_bytes / _MEGABYTE
+        megabytes = self.sent_bytes / MEGABYTE
         rate = megabytes / self.seconds if self.seconds else 0
         speed = f"{megabytes:.1f} MB in {self.seconds:.1f} s ({rate:.1f} MB/s)"
         not_sent = f", {self.not_sent} not sent" if self.not_sent else ""

@@ -18,6 +18,9 @@ class Category(Enum):
     UNKNOWN = "not allowed"
 
 
+PENDING_CODES = range(0xFF00, 0xFF02)
+"""More responses follow; the second says that optional keys were not matched (PS3.4 C.4.1.1.4)."""
+
 CATEGORIES: tuple[tuple[range, Category], ...] = (
     (range(0x0000, 0x0001), Category.SUCCESS),
     (range(0x0001, 0x0002), Category.WARNING),
@@ -28,7 +31,7 @@ CATEGORIES: tuple[tuple[range, Category], ...] = (
     (range(0xB000, 0xC000), Category.WARNING),
     (range(0xC000, 0xD000), Category.FAILURE),
     (range(0xFE00, 0xFE01), Category.CANCEL),
-    (range(0xFF00, 0xFF02), Category.PENDING),
+    (PENDING_CODES, Category.PENDING),
 )
 """The first range that holds a code decides."""
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from dimse.association import Association
-from dimse.errors import DimseError
+from dimse.errors import DimseError, MisuseError
 from dimse.invoking import Answer, Invocation
 from dimse.message.base import Request
 from dimse.message.status import CANCEL, Status
@@ -37,14 +37,14 @@ class _Inbox:
         """A Pending response came; with too many of them the peer has to wait."""
         self.pending.append(answer)
         if len(self.pending) >= self.association.limits.answers:
-            self.association.set_paused(self, True)
+            self._set_full(True)
         self._wake()
 
     def take(self) -> Answer:
         """The next answer."""
         answer = self.pending.popleft()
         if len(self.pending) <= self.association.limits.answers // 2:
-            self.association.set_paused(self, False)
+            self._set_full(False)
         return answer
 
     def end(self, final: Answer | Failure) -> None:
@@ -58,17 +58,34 @@ class _Inbox:
         self._waiters.append(waiter)
         return waiter
 
+    @property
+    def outstanding(self) -> bool:
+        """Whether the final response is still to come."""
+        return self.invocation is not None and self.final is None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the association was released before all answers were taken."""
+        return self.invocation is not None and self.invocation.stopped and not self.stopped
+
     def stop(self) -> None:
-        """Send C-CANCEL, if there is still something to cancel."""
-        if self.invocation is not None and self.final is None and not self.stopped:
-            self.stopped = True
+        """Send C-CANCEL, or nothing at all, if there is still something to cancel."""
+        if self.final is not None or self.stopped:
+            return
+        self.stopped = True
+        if self.invocation is not None:
             self.association.stop(self.invocation)
+        else:
+            self.end(Failure(CancelledError()))
 
     def drop(self) -> None:
         """Nobody wants what came, and what still comes: stop, and let nobody wait for it."""
         self.stop()
         self.pending.clear()
-        self.association.set_paused(self, False)
+
+    def _set_full(self, full: bool) -> None:
+        if self.invocation is not None:
+            self.association.set_full(self.invocation, full)
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -81,9 +98,12 @@ class Answers(Generic[Item, Result]):
     """The answers to one request, as they come: an async iterator, or to be awaited for all.
 
     The request is sent when the first answer is asked for. A peer that is faster than the loop
-    is made to wait. Leaving the loop sends C-CANCEL, and `aclose` (or `contextlib.aclosing`) also
-    waits for the final response; so does cancelling the Deferred of `result`. A failure raises
-    `StatusError` at the end; `status` is that of the last response.
+    is made to wait, unless another response is waited for: then `Limits.answers` is no bound.
+
+    Leaving a loop over the call itself, `async for match in find(...)`, sends C-CANCEL. A variable
+    keeps the operation alive: then `aclose`, or `contextlib.aclosing` around the loop, sends it,
+    and waits for the final response; so does cancelling the Deferred of `result`. A failure
+    raises `StatusError` at the end; `status` is that of the last response.
     """
 
     def __init__(self, association: Association, timeout: float | None) -> None:
@@ -92,6 +112,7 @@ class Answers(Generic[Item, Result]):
         self._timeout = timeout
         self._inbox = _Inbox(association)
         self._resources = ExitStack()
+        self._concluded = False
 
     def __aiter__(self) -> Self:
         return self
@@ -127,28 +148,38 @@ class Answers(Generic[Item, Result]):
     async def aclose(self) -> None:
         """Send C-CANCEL if it is not over, and wait for the final response."""
         self._inbox.drop()
-        while self._inbox.invocation is not None and self._inbox.final is None:
+        self._concluded = True
+        while self._inbox.outstanding:
             await self._inbox.changed()
 
     def __del__(self) -> None:
-        self._inbox.drop()
+        if self._inbox.outstanding:
+            reactor: Any = self._association.clock
+            reactor.callFromThread(self._inbox.drop)  # whose garbage collection this is, who knows
 
     def result(self) -> "Deferred[Result]":
         """All of it: fires when the final response has come, fails with `StatusError` or
-        `AssociationError`. Cancelling sends C-CANCEL and waits for the final response."""
+        `AssociationError`, with `CancelledError` when it was cancelled before it was sent, or with
+        `MisuseError` when all was taken before. Cancelling sends C-CANCEL and waits for the final
+        response."""
         return Deferred.fromCoroutine(self._collect())
 
     def __await__(self) -> Generator[Any, Any, Result]:
         return self.result().__await__()
 
     async def _collect(self) -> Result:
+        if self._concluded:
+            raise MisuseError("its answers were taken before: ask again with a new call")
         try:
             items = [item async for item in self]
         except CancelledError:
             await self.aclose()
             raise
-        assert isinstance(self._inbox.final, Answer)
-        return self._result(items, self._inbox.final)
+        final = self._inbox.final
+        if isinstance(final, Failure):
+            final.raiseException()  # CancelledError: the loop ended without an answer
+        assert isinstance(final, Answer)
+        return self._result(items, final)
 
     def _start(self) -> None:
         inbox = self._inbox
@@ -172,12 +203,15 @@ class Answers(Generic[Item, Result]):
         invocation.answer.addBoth(ended)
 
     def _conclude(self, final: Answer | Failure) -> None:
+        self._concluded = True
         if isinstance(final, Failure):
             if self._inbox.stopped and final.check(CancelledError):
                 return  # it was taken back before anything was sent
             final.raiseException()
         assert isinstance(final, Answer)
         self.status = status_of(final)
+        if self._inbox.cut:
+            raise MisuseError("the association was released before all answers were taken")
         if not (self._inbox.stopped and self.status == CANCEL):
             self.status = succeeded(final)
 

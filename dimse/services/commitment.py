@@ -314,7 +314,7 @@ class CommitmentSCU(_CommitmentPerformer):
 
     def __init__(self, result: Callable[[CommitmentResult, Operation], Any] | None = None) -> None:
         super().__init__(
-            SupportedContext(DEFAULT_TRANSFER_SYNTAXES, scp=False, scu=True, scu_unselected=True)
+            SupportedContext(DEFAULT_TRANSFER_SYNTAXES, scp=False, scu=True, without_roles=True)
         )
         self._result = result
         self._awaited: dict[str, Deferred[CommitmentResult]] = {}

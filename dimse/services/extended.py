@@ -4,7 +4,7 @@ What a requestor offers is `bytes(options)`; what an acceptor that supports `opt
 offer is `options.answer(offered)`; what either side said is `decode`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from struct import Struct
@@ -42,6 +42,7 @@ from pydicom.uid import (
     XRayRadiationDoseSRStorage,
 )
 
+from dimse.errors import MisuseError
 from dimse.sop_classes import (
     COMPOSITE_INSTANCE_ROOT,
     PATIENT_ROOT,
@@ -232,6 +233,20 @@ OPTIONS: Mapping[str, type[Options]] = {
 def options_for(sop_class_uid: str) -> type[Options] | None:
     """The class of the options of a SOP class, None where none are defined."""
     return OPTIONS.get(sop_class_uid)
+
+
+def answers(
+    options: Options | None, sop_classes: Iterable[str]
+) -> dict[str, Callable[[bytes], bytes] | None]:
+    """How an SCP of `sop_classes` that supports `options` answers offers for each: not at all
+    where those are of another kind. Raises `MisuseError` when they are so for all."""
+    fitting: dict[str, Callable[[bytes], bytes] | None] = {
+        uid: options.answer if options is not None and type(options) is OPTIONS.get(uid) else None
+        for uid in sop_classes
+    }
+    if options is not None and not any(fitting.values()):
+        raise MisuseError(f"{type(options).__name__} for none of its information models")
+    return fitting
 
 
 _FROM_3D = (Comprehensive3DSRStorage, ExtensibleSRStorage)

@@ -22,7 +22,8 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from dimse.errors import DimseError, NotAnInstanceError
+from dimse.errors import DimseError, MisuseError, NotAnInstanceError
+from dimse.services.dataset import check_text, culprit
 from dimse.ul.negotiation import is_uid
 
 PREAMBLE_LENGTH = 128
@@ -99,17 +100,21 @@ class Instance:
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> Self:
         """Encode a Dataset, in the transfer syntax of its file meta information if it has one,
-        else in that it was read in, else explicit VR little endian."""
+        else in that it was read in, else explicit VR little endian.
+
+        Raises `NotAnInstanceError`; its text names no value."""
         try:
+            check_text(dataset)
             whole = copy(dataset)
             whole.file_meta = copy(getattr(dataset, "file_meta", None) or FileMetaDataset())
             if "TransferSyntaxUID" not in whole.file_meta:
                 whole.file_meta.TransferSyntaxUID = _original_syntax(dataset)
             encoded = BytesIO()
             dcmwrite(encoded, whole, enforce_file_format=True)
-        except Exception as error:
-            # Whatever pydicom says of it; the text may hold values, so it stays out of ours.
-            raise NotAnInstanceError("this Dataset cannot be encoded (see the cause)") from error
+        except MisuseError as error:
+            raise NotAnInstanceError(str(error)) from None
+        except Exception:  # noqa: BLE001  whatever pydicom says of it; the text may hold values
+            raise NotAnInstanceError(f"{culprit(dataset)} cannot be encoded (PS3.5 6.2)") from None
         meta, offset = _read_meta(encoded.getvalue(), encoded.read)
         identity = (meta[_SOP_CLASS], meta[_SOP_INSTANCE], meta[_TRANSFER_SYNTAX])
         return cls(*identity, data=encoded.getvalue()[offset:])._checked()
@@ -180,9 +185,9 @@ class Instance:
             encoded = bytes(PREAMBLE_LENGTH) + b"DICM" + meta + data.read(data.length)
         try:
             dataset = dcmread(BytesIO(encoded))
-        except Exception as error:
-            name = self.path or "instance"
-            raise NotAnInstanceError(f"{name}: pydicom cannot read it (see the cause)") from error
+        except Exception as error:  # noqa: BLE001  its text may hold values
+            name, kind = self.path or "instance", type(error).__name__
+            raise NotAnInstanceError(f"{name}: pydicom cannot read it ({kind})") from None
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         return replace(
             Instance.from_dataset(dataset),
@@ -198,6 +203,12 @@ class Instance:
         if self.sop_class_uid == MediaStorageDirectoryStorage:
             raise NotAnInstanceError(f"{name}: a DICOMDIR is not stored over the network")
         return self
+
+
+def uid_of(source: object) -> str:
+    """The SOP Instance UID of what cannot be sent, "" where only reading it would say so."""
+    uid = source.get("SOPInstanceUID") if isinstance(source, Dataset) else None
+    return str(uid or "")
 
 
 def _read_meta(head: bytes, more: Callable[[int], bytes]) -> tuple[dict[int, str], int]:
@@ -234,8 +245,8 @@ def _guess(path: str | os.PathLike[str], known: list[str]) -> list[str]:
         )
         found = [dataset.get("SOPClassUID"), dataset.get("SOPInstanceUID")]
         found.append(_original_syntax(dataset))
-    except Exception as error:
-        raise NotAnInstanceError(f"{os.fspath(path)}: not a DICOM file") from error
+    except Exception:  # noqa: BLE001  whatever pydicom says of it; the text may hold values
+        raise NotAnInstanceError(f"{os.fspath(path)}: not a DICOM file") from None
     if not all(found):
         raise NotAnInstanceError(f"{os.fspath(path)}: not a DICOM file")
     return [old or str(new) for old, new in zip(known, found, strict=True)]

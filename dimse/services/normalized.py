@@ -5,14 +5,15 @@ Unified Procedure Step and others (PS3.4).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.tag import Tag
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from dimse.association import Association
-from dimse.errors import DimseError, StatusError
+from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.message.base import Request
 from dimse.message.messages import (
     NActionRQ,
@@ -36,7 +37,7 @@ from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.sending import Whole
 from dimse.services.dataset import decode, encode
 from dimse.services.verification import succeeded
-from dimse.ul.negotiation import SupportedContext
+from dimse.ul.negotiation import SupportedContext, is_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,17 @@ def n_get(
     association: Association,
     sop_class: str,
     sop_instance: str,
-    attributes: Iterable[int] = (),
+    attributes: Iterable[int | str | tuple[int, int]] = (),
     *,
     timeout: float | None = None,
 ) -> "Deferred[Reply]":
-    """Read attributes of a SOP instance (PS3.7 10.1.2): those with the tags `attributes`, all
-    without any. Fires with the `Reply`, whose dataset has them."""
+    """Read attributes of a SOP instance (PS3.7 10.1.2): those with the tags or keywords
+    `attributes`, all without any. Fires with the `Reply`, whose dataset has them; raises
+    `MisuseError` for what is no tag."""
+    try:
+        tags = tuple(int(Tag(each)) for each in attributes)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MisuseError(f"these are no tags or keywords: {error}") from None
     return Deferred.fromCoroutine(
         _invoke(
             association,
@@ -122,7 +128,7 @@ def n_get(
             timeout,
             requested_sop_class_uid=sop_class,
             requested_sop_instance_uid=sop_instance,
-            attribute_identifier_list=tuple(map(int, attributes)) or None,
+            attribute_identifier_list=tags or None,
         )
     )
 
@@ -232,12 +238,14 @@ class NormalizedSCP:
     The keyword arguments are functions of (operation, dataset), plain ones or coroutines;
     `dataset` is None where the request has none, and `operation.request` has the rest: the class
     and instance, `action_type_id`, `attribute_identifier_list`. A function returns a Dataset,
-    None, a status, a pair of status and Dataset, or an `Outcome`, and raises `StatusError` to fail.
-    `n_create` may return the UID (str) that it gave the new instance. What has no function is
-    refused with 0x0211.
+    None, a status, or a tuple of them, such as a status and a Dataset, or an `Outcome`; it raises
+    `StatusError` to fail. For an `n_create` without SOP Instance UID it has to return one (str),
+    alone or in the tuple (PS3.7 10.1.5.1.3). What has no function is refused with 0x0211.
 
-    `sop_classes` may be Meta SOP classes: requests in their contexts name the members. As
-    `notified`, it takes the SCU role: it receives N-EVENT-REPORT from a peer that is the SCP.
+    `sop_classes` may be Meta SOP classes: requests in their contexts name the members. With
+    `n_event_report` it takes the SCU role too: it is notified by a peer that is the SCP. A peer
+    that opens an association to notify us proposes that role (PS3.4 J.3.3); `without_roles` takes
+    notifications also of one that does not, as some do for Storage Commitment.
     """
 
     def __init__(
@@ -251,6 +259,7 @@ class NormalizedSCP:
         n_delete: Callable[[Operation, None], Any] | None = None,
         n_event_report: Callable[[Operation, Dataset | None], Any] | None = None,
         transfer_syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES,
+        without_roles: bool = False,
     ) -> None:
         self._functions: dict[type[Request], Callable[[Operation, Any], Any] | None] = {
             NGetRQ: n_get,
@@ -262,7 +271,10 @@ class NormalizedSCP:
         }
         performs = any((n_get, n_set, n_action, n_create, n_delete))
         supported = SupportedContext(
-            tuple(transfer_syntaxes), scp=performs, scu=n_event_report is not None
+            tuple(transfer_syntaxes),
+            scp=performs,
+            scu=n_event_report is not None,
+            without_roles=without_roles,
         )
         self.contexts: Mapping[str, SupportedContext] = dict.fromkeys(sop_classes, supported)
 
@@ -296,17 +308,31 @@ def _received(operation: Operation, data: bytes) -> Dataset:
 
 def _outcome(operation: Operation, returned: Any) -> Outcome:
     """What a function returned, as a response."""
-    if isinstance(returned, Outcome):
-        return returned
-    elements: dict[str, Any] = {}
-    status, dataset = returned if isinstance(returned, tuple) else (SUCCESS, returned)
-    if isinstance(dataset, int):
-        status, dataset = dataset, None
-    elif isinstance(dataset, str):
-        elements["affected_sop_instance_uid"], dataset = dataset, None
-    if not isinstance(dataset, Dataset | None):
-        raise TypeError(f"{type(dataset).__name__} is no answer to DIMSE-N")
-    data = None if dataset is None else encode(dataset, operation.context.transfer_syntax)
-    if data is not None and (name := _REPEATED.get(type(operation.request))):
-        elements[name] = getattr(operation.request, name)
+    request = operation.request
+    outcome = returned if isinstance(returned, Outcome) else _composed(operation, returned)
+    elements: dict[str, Any] = dict(outcome.elements)
+    if isinstance(request, NCreateRQ):
+        uid = elements.get("affected_sop_instance_uid")
+        named = request.sop_instance_uid if uid is None else is_uid(uid)
+        if Status(outcome.status).is_success and not named:
+            raise TypeError("n_create returned no SOP Instance UID (PS3.7 10.1.5.1.3)")
+    if outcome.data is not None and (name := _REPEATED.get(type(request))):
+        elements.setdefault(name, getattr(request, name))
+    return replace(outcome, elements=elements)
+
+
+def _composed(operation: Operation, returned: Any) -> Outcome:
+    """Of a status, a Dataset and the UID of what was created, as far as they are there."""
+    status: int = SUCCESS
+    data, elements = None, {}
+    parts = returned if isinstance(returned, tuple) else (returned,)
+    for part in parts:
+        if isinstance(part, int):
+            status = part
+        elif isinstance(part, Dataset):
+            data = encode(part, operation.context.transfer_syntax)
+        elif isinstance(part, str) and isinstance(operation.request, NCreateRQ):
+            elements["affected_sop_instance_uid"] = part
+        elif part is not None:
+            raise TypeError(f"{type(part).__name__} is no answer to {operation.request.NAME}")
     return Outcome(status, data, elements=elements)

@@ -1,19 +1,23 @@
 """Queries: C-FIND, SCU and SCP, of every information model (PS3.4 C, K, Q, U, V, CC)."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
+from inspect import iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.uid import UID
+from twisted.logger import Logger
 
 from dimse.association import Association
-from dimse.errors import DimseError, ProtocolError, StatusError
+from dimse.errors import DimseError, MisuseError, ProtocolError, StatusError
 from dimse.invoking import Answer
 from dimse.message.base import Request
 from dimse.message.messages import MEDIUM, CFindRQ
 from dimse.message.status import (
     IDENTIFIER_MISMATCH,
     PENDING,
+    PENDING_CODES,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
 )
@@ -21,9 +25,11 @@ from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.services.answers import Answers
 from dimse.services.dataset import decode, encode
-from dimse.services.extended import Options
+from dimse.services.extended import Options, answers
 from dimse.sop_classes import STUDY_ROOT, InformationModel
 from dimse.ul.negotiation import AcceptedContext, SupportedContext
+
+_log = Logger()
 
 
 class Matches(Answers[Dataset, list[Dataset]]):
@@ -87,11 +93,13 @@ def find(
 class QuerySCP:
     """Answers C-FIND with what `find(identifier, operation)` yields, an async generator.
 
-    `models` are the information models that it answers for, `options` what it supports of their
-    extended negotiation (`dimse.services.extended`). The generator runs no faster than the peer
-    reads, and is closed when the peer cancels or the association ends. It yields Datasets that
-    hold what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises
-    `StatusError` to fail. What was negotiated is in `operation.association.extended`.
+    `models` are the information models that it answers for, `options` what it supports of the
+    extended negotiation of those that have these (`dimse.services.extended`). The generator runs
+    no faster than the peer reads, and is closed when the peer cancels or the association ends; any
+    other async iterator will do, and is closed if it has `aclose`. It yields Datasets that hold
+    what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises `StatusError`
+    to fail. A pair with any other status ends it: that status is the answer. What was negotiated
+    is in `operation.association.extended`. Raises `MisuseError` for another kind of function.
     """
 
     def __init__(
@@ -102,12 +110,13 @@ class QuerySCP:
         options: Options | None = None,
         transfer_syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES,
     ) -> None:
-        supported = SupportedContext(
-            tuple(transfer_syntaxes), extended=options.answer if options is not None else None
-        )
+        if isgeneratorfunction(find) or iscoroutinefunction(find):
+            raise MisuseError("find has to be an async generator function: async def, and yield")
+        extended = answers(options, [model.find for model in models if model.find])
         self._find = find
         self.contexts: Mapping[str, SupportedContext] = {
-            model.find: supported for model in models if model.find
+            uid: SupportedContext(tuple(transfer_syntaxes), extended=answer)
+            for uid, answer in extended.items()
         }
 
     def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
@@ -123,15 +132,32 @@ class QuerySCP:
             syntax = operation.context.transfer_syntax
             identifier = received(data, operation)
             matches: Any = self._find(identifier, operation)
-            async with aclosing(matches):
+            count = 0
+            async with aclosing(matches) if hasattr(matches, "aclose") else nullcontext():
                 async for match in matches:
                     status, dataset = match if isinstance(match, tuple) else (PENDING, match)
+                    if status not in PENDING_CODES:
+                        return status  # type: ignore[no-any-return]  # looked at like any other
                     await operation.pending(status, encode(dataset, syntax))
+                    count += 1
+            say(operation, f"{count} matches")
             return SUCCESS
 
         return Performing(
             answer, operation.association.limits.identifier_length, too_long=IDENTIFIER_MISMATCH
         )
+
+
+def say(operation: Operation, outcome: str) -> None:
+    """A line in the log for a query or retrieval that was performed."""
+    request = operation.request
+    _log.info(
+        "{peer}: {operation} of {model}: {outcome}",
+        peer=operation.peer,
+        operation=request.NAME.removesuffix("-RQ"),
+        model=UID(request.sop_class_uid).name,
+        outcome=outcome,
+    )
 
 
 def received(data: bytes, operation: Operation) -> Dataset:

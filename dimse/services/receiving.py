@@ -110,10 +110,9 @@ class HeldInstance:
         """Read by pydicom; raises `NotAnInstanceError` for what it cannot read."""
         try:
             return dcmread(self.open())
-        except Exception as error:  # whatever pydicom says of it; the text may hold values
-            raise NotAnInstanceError(
-                f"{self.received.sop_instance_uid}: pydicom cannot read it (see the cause)"
-            ) from error
+        except Exception as error:  # noqa: BLE001  its text may hold values
+            uid, kind = self.received.sop_instance_uid, type(error).__name__
+            raise NotAnInstanceError(f"{uid}: pydicom cannot read it ({kind})") from None
 
     def instance(self) -> Instance:
         """To be sent on by `store` or `send`, while this is not closed."""

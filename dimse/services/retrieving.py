@@ -9,9 +9,16 @@ from typing import Any
 from pydicom import Dataset
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dimse.errors import AssociationError, DimseError, StatusError
+from dimse.errors import (
+    AssociationError,
+    ContextError,
+    DimseError,
+    MisuseError,
+    StatusError,
+)
 from dimse.events import Span
 from dimse.message.messages import CGetRQ, CMoveRQ
 from dimse.message.status import (
@@ -27,13 +34,15 @@ from dimse.message.status import (
 from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.services.dataset import encode
-from dimse.services.extended import Options
-from dimse.services.instance import Instance
-from dimse.services.query import received
+from dimse.services.extended import Options, answers
+from dimse.services.instance import Instance, uid_of
+from dimse.services.query import received, say
 from dimse.services.sending import Sendable, SendResult, send, to_its_end
 from dimse.services.storage import store
 from dimse.sop_classes import STORAGE_SOP_CLASSES, STUDY_ROOT, InformationModel
-from dimse.ul.negotiation import SupportedContext
+from dimse.ul.negotiation import SupportedContext, is_ae_title
+
+_log = Logger()
 
 
 @dataclass(slots=True)
@@ -45,12 +54,14 @@ class _Count:
     failed: int = 0
     warning: int = 0
     failed_uids: list[str] = field(default_factory=list)
+    reason: str = ""  # why the first of them failed
 
     def add(self, result: SendResult) -> None:
         """One sub-operation is done; a source may hold several."""
         self.remaining = max(self.remaining - 1, 0)
         if result.status is None:
             self.failed += 1
+            self.reason = self.reason or _reason(result.error)
             if result.sop_instance_uid:
                 self.failed_uids.append(result.sop_instance_uid)
         elif result.status.category is Category.WARNING:
@@ -81,7 +92,19 @@ class _Count:
             listed = Dataset()
             listed.FailedSOPInstanceUIDList = self.failed_uids
             data = encode(listed, transfer_syntax)
-        return Outcome(status, data, elements=self.elements(remaining=status == CANCEL))
+        return Outcome(
+            status, data, self.reason, elements=self.elements(remaining=status == CANCEL)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.completed} completed, {self.failed} failed, {self.warning} with warnings"
+
+
+def _reason(error: DimseError | None) -> str:
+    """For the peer: nothing of our paths."""
+    if isinstance(error, StatusError | ContextError | AssociationError):
+        return str(error)
+    return "an instance could not be read"
 
 
 class RetrieveSCP:
@@ -91,11 +114,13 @@ class RetrieveSCP:
     paths, Datasets and Instances. It raises `StatusError` to refuse.
     `destinations` maps the AE titles of C-MOVE destinations to where they are, `"host:port"` or an
     endpoint, or is a function that does, with None for one unknown: no other place is ever
-    connected to. `models` are the information models it answers for, `options` what it supports of
-    their extended negotiation. For C-GET it takes the SCU role of `sop_classes`, with
+    connected to, as the AE title `ae_title`, or else as what the peer called us. `models` are the
+    information models it answers for, `options` what it supports of the extended negotiation of
+    those that have these. For C-GET it takes the SCU role of `sop_classes`, with
     `transfer_syntaxes`.
 
-    An instance that cannot be sent counts as failed, and the others go on.
+    An instance that cannot be sent counts as failed, and the others go on; the log says why, and
+    the Error Comment of the final response why the first did.
     """
 
     def __init__(
@@ -108,19 +133,25 @@ class RetrieveSCP:
         options: Options | None = None,
         sop_classes: Iterable[str] = STORAGE_SOP_CLASSES,
         transfer_syntaxes: tuple[str, ...] | None = None,
+        ae_title: str | None = None,
         reactor: Any = None,
     ) -> None:
+        if ae_title is not None and not is_ae_title(ae_title):
+            raise MisuseError(f"{ae_title!r} is no AE title (PS3.5 6.2)")
+        self._ae_title = ae_title
         self._retrieve = retrieve
         self._resolve = destinations if callable(destinations) else destinations.get
         self._reactor = reactor
-        extended = options.answer if options is not None else None
-        asked = SupportedContext(DEFAULT_TRANSFER_SYNTAXES, extended=extended)
         sent = SupportedContext(transfer_syntaxes, scp=False, scu=True)
         models = tuple(models)
         getting = any(model.get for model in models)
+        uids = [uid for model in models for uid in (model.get, model.move) if uid]
         self.contexts: Mapping[str, SupportedContext] = {
             **dict.fromkeys(sop_classes if getting else (), sent),
-            **{uid: asked for model in models for uid in (model.get, model.move) if uid},
+            **{
+                uid: SupportedContext(DEFAULT_TRANSFER_SYNTAXES, extended=answer)
+                for uid, answer in answers(options, uids).items()
+            },
         }
 
     def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
@@ -160,7 +191,7 @@ class RetrieveSCP:
             try:
                 instance = Instance.of(source)
             except DimseError as error:
-                yield SendResult(source, error=error)
+                yield SendResult(source, error=error, sop_instance_uid=uid_of(source))
                 continue
             outcome, cancelled = await to_its_end(
                 store(
@@ -191,7 +222,7 @@ class RetrieveSCP:
             place,
             found,
             called_ae_title=request.move_destination,
-            calling_ae_title=operation.ae_title,
+            calling_ae_title=self._ae_title or operation.ae_title,
             priority=request.priority,
             limits=operation.association.limits,
             progress=lambda _: operation.progressed(),
@@ -215,6 +246,8 @@ async def _count(
         async with aclosing(results):
             async for result in results:
                 count.add(result)
+                if result.error is not None:
+                    _say_failed(operation, result)
                 if association.events:
                     association.events.emit(
                         "sub_operation.progress",
@@ -231,4 +264,15 @@ async def _count(
     finally:
         if span is not None:
             span.stop(completed=count.completed, failed=count.failed, warning=count.warning)
+    say(operation, str(count) if status is None else f"{count}, cancelled")
     return count.outcome(syntax, status)
+
+
+def _say_failed(operation: Operation, result: SendResult) -> None:
+    _log.warn(
+        "{peer}: {operation} of {uid}: not sent: {error}",
+        peer=operation.peer,
+        operation=operation.request.NAME.removesuffix("-RQ"),
+        uid=result.sop_instance_uid or "an unknown instance",
+        error=result.error,
+    )

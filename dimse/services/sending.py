@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from dimse.limits import Limits
 from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
 from dimse.requestor import associate
-from dimse.services.instance import Instance
+from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
 
@@ -87,16 +87,19 @@ async def send(
     The SOP classes and transfer syntaxes of what is to be sent are proposed, and for what is not
     compressed the default transfer syntax (`context_proposals`); when that needs more than 128
     presentation contexts, one association follows the other. Nothing that happens to one
-    instance raises, or keeps another from being sent: when an association ends, the instance on
-    its way has that error, and the rest goes on a new one. After three in a row that brought
+    instance raises, or keeps another from being sent: when an association ends, the instances on
+    their way have that error, and the rest goes on a new one. After three in a row that brought
     nothing, or one that cannot be established, the rest gets its error too.
 
     The head of every file is read before the first is sent. Leaving the iteration early aborts:
     use `contextlib.aclosing`, so that it happens there and then.
 
+    With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
+    peer agrees to; the results keep the order of the instances.
+
     `peer`, the AE titles, `limits` and `reactor` are as in `associate`; `progress(count)` is
-    called with each number of bytes read; `move_originator` is as in `store`, and with it the
-    instance on its way when the iteration is cancelled has its result first. Raises `MisuseError`
+    called with each number of bytes read; `move_originator` is as in `store`, and with it what
+    is on its way when the iteration is cancelled has its result first. Raises `MisuseError`
     for arguments that are wrong.
     """
     if reactor is None:  # late, for whoever imports it installs it
@@ -112,28 +115,22 @@ async def send(
         limits=limits,
         reactor=reactor,
     )
+    one = partial(store, priority=priority, progress=progress, move_originator=move_originator)
     patience = _PATIENCE
     while planned:
-        batch = _next_batch(planned)
-        begun = brought = cancelled = False
+        flight = _Flight(_next_batch(planned), one, to_their_end=move_originator is not None)
         ended: AssociationError = ReleasedError("the peer released the association")
         try:
-            async with connect(contexts=_contexts(batch)) as association:
-                while batch and association.ended is None and not cancelled:
-                    source, instance = batch.popleft()
-                    result, cancelled = await _send_one(
-                        association, source, instance, priority, progress, move_originator
-                    )
-                    begun = True
-                    brought = brought or not isinstance(result.error, AssociationError)
-                    yield result
+            async with connect(contexts=flight.contexts()) as association:
+                while flight.begin(association):
+                    yield await flight.next()
         except AssociationError as error:
             ended = error
-        if cancelled:
+        if flight.cancelled:
             raise CancelledError
-        planned.extendleft(reversed(batch))
-        patience = _PATIENCE if brought or not batch else patience - 1
-        if batch and not (begun and patience):
+        planned.extendleft(reversed(flight.batch))
+        patience = _PATIENCE if flight.brought or not flight.batch else patience - 1
+        if flight.batch and not (flight.begun and patience):
             for source, instance in planned:
                 yield SendResult(source, error=ended, sop_instance_uid=instance.sop_instance_uid)
             return
@@ -142,43 +139,73 @@ async def send(
 _Planned = tuple[Sendable, Instance]
 
 
-async def _send_one(
-    association: Association,
-    source: Sendable,
-    instance: Instance,
-    priority: int,
-    progress: Callable[[int], None] | None,
-    move_originator: tuple[str, int] | None,
-) -> tuple[SendResult, bool]:
-    """What became of it, and whether who waited was cancelled meanwhile."""
-    uid = instance.sop_instance_uid
-    cancelled = False
-    try:
-        stored = store(
-            association,
-            instance,
-            priority=priority,
-            progress=progress,
-            move_originator=move_originator,
-        )
-        if move_originator is None:
-            return SendResult(source, status=await stored, sop_instance_uid=uid), False
-        outcome, cancelled = await to_its_end(stored)
-        if isinstance(outcome, Failure):
-            outcome.raiseException()
-    except DimseError as error:
-        return SendResult(source, error=error, sop_instance_uid=uid), cancelled
-    return SendResult(source, status=outcome, sop_instance_uid=uid), cancelled
+@dataclass(slots=True)
+class _Flight:
+    """What goes on one association: a batch that waits, and what is under way, in its order.
+
+    With `to_their_end`, who is cancelled gets the results of what is under way all the same.
+    """
+
+    batch: deque[_Planned]
+    store: Callable[[Association, Instance], Deferred[Status]]
+    to_their_end: bool
+    cancelled: bool = False
+    begun: bool = False
+    brought: bool = False  # whether the peer has answered anything
+    _under_way: "deque[Deferred[SendResult]]" = field(default_factory=deque)
+
+    def contexts(self) -> list[tuple[str, tuple[str]]]:
+        """What to propose."""
+        proposals = (each for _, instance in self.batch for each in instance.context_proposals())
+        return list(dict.fromkeys(proposals))
+
+    def begin(self, association: Association) -> bool:
+        """Fill the operations window; returns whether anything is under way."""
+        window, _ = association.window
+        while self.batch and len(self._under_way) < window:
+            if association.ended is not None or self.cancelled:
+                break
+            planned = self.batch.popleft()
+            self._under_way.append(Deferred.fromCoroutine(self._send(association, *planned)))
+        return bool(self._under_way)
+
+    async def next(self) -> SendResult:
+        """The result of what was begun first."""
+        result: SendResult
+        if self.to_their_end:
+            outcome, cancelled = await to_its_end(self._under_way.popleft())
+            self.cancelled = self.cancelled or cancelled
+            if isinstance(outcome, Failure):
+                outcome.raiseException()
+            result = outcome
+        else:
+            result = await self._under_way.popleft()
+        self.begun = True
+        self.brought = self.brought or not isinstance(result.error, AssociationError)
+        return result
+
+    async def _send(
+        self, association: Association, source: Sendable, instance: Instance
+    ) -> SendResult:
+        uid = instance.sop_instance_uid
+        try:
+            status = await self.store(association, instance)
+        except DimseError as error:
+            return SendResult(source, error=error, sop_instance_uid=uid)
+        return SendResult(source, status=status, sop_instance_uid=uid)
 
 
-async def to_its_end(deferred: "Deferred[Status]") -> tuple[Status | Failure, bool]:
-    """What `deferred` fires or fails with, and whether who waited was cancelled meanwhile."""
-    waiters: list[Deferred[list[Status | Failure]]] = [Deferred()]
+async def to_its_end(deferred: "Deferred[Any]") -> tuple[Any, bool]:
+    """What `deferred` fires or fails with, and whether who waited was cancelled meanwhile.
+
+    Who is cancelled a second time waits no longer: `deferred` is cancelled too.
+    """
+    waiters: list[Deferred[list[Any]]] = [Deferred()]
     deferred.addBoth(lambda outcome: waiters[-1].callback([outcome]))
     try:
         return (await waiters[0])[0], False
     except CancelledError:
-        waiters.append(Deferred())
+        waiters.append(Deferred(lambda _: deferred.cancel()))
         return (await waiters[1])[0], True
 
 
@@ -208,13 +235,8 @@ def _plan(source: Sendable) -> list[_Planned | SendResult]:
         try:
             plans.append((one, Instance.of(one)))
         except DimseError as error:
-            plans.append(SendResult(one, error=error))
+            plans.append(SendResult(one, error=error, sop_instance_uid=uid_of(one)))
     return plans
-
-
-def _contexts(batch: Iterable[_Planned]) -> list[tuple[str, tuple[str]]]:
-    proposals = (proposal for _, instance in batch for proposal in instance.context_proposals())
-    return list(dict.fromkeys(proposals))
 
 
 def _next_batch(planned: deque[_Planned]) -> deque[_Planned]:

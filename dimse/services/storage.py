@@ -10,7 +10,7 @@ from pydicom._uid_dict import UID_dictionary
 from twisted.internet.defer import Deferred
 
 from dimse.association import Association
-from dimse.errors import ContextError, StatusError
+from dimse.errors import ContextError, MisuseError, StatusError
 from dimse.message.messages import MEDIUM, CStoreRQ
 from dimse.message.status import INVALID_SOP_INSTANCE, UNRECOGNIZED_OPERATION, Status
 from dimse.performing import Operation, Sink
@@ -21,6 +21,7 @@ from dimse.ul.negotiation import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     AcceptedContext,
     SupportedContext,
+    is_ae_title,
     is_uid,
 )
 
@@ -60,6 +61,8 @@ async def _store(
     timeout: float | None,
     move_originator: tuple[str | None, int | None],
 ) -> Status:
+    if move_originator[0] is not None and not is_ae_title(move_originator[0]):
+        raise MisuseError(f"{move_originator[0]!r} is no AE title (PS3.5 6.2)")
     instance = Instance.of(source)
     try:
         context = association.context_for(instance.sop_class_uid, instance.transfer_syntax)

@@ -44,7 +44,7 @@ def succeeded(answer: Answer) -> Status:
     if not status.is_success:
         lists = ("offending_element", "attribute_identifier_list")
         offending = next((tags for name in lists if (tags := getattr(response, name, None))), ())
-        comment = response.error_comment or status.meaning
+        comment = response.error_comment or ""
         raise StatusError(
             status,
             comment,

@@ -182,18 +182,22 @@ class Network:
 
     def close(self) -> None:
         """Cut all connections, and look at the log no more."""
-        self.cut()
-        globalLogPublisher.removeObserver(self)
+        try:
+            self.cut()
+        finally:
+            globalLogPublisher.removeObserver(self)
 
     def check(self) -> None:
         """Close; raise `AssertionError` if then a timer is left, or an error was logged.
 
         What a Deferred failed with is logged too when nobody took it, and nobody has the Deferred.
         """
-        self.cut()
-        self.links.clear()  # associations hold errors, and those what they were raised in
-        collect()
-        self.close()
+        try:
+            self.cut()
+            self.links.clear()  # associations hold errors, and those what they were raised in
+            collect()
+        finally:
+            globalLogPublisher.removeObserver(self)
         if timers := self.clock.getDelayedCalls():
             raise AssertionError(f"{len(timers)} timers are left, the first is {timers[0]}")
         if self.failures:

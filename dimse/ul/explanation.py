@@ -1,15 +1,18 @@
 """What came out of a negotiation, in words (PS3.8 9.3.3; PS3.7 D.3.3)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from pydicom._uid_dict import UID_dictionary
 
+from dimse.sop_classes import serves
 from dimse.ul.items import UID_LENGTH, PresentationContextAC, PresentationContextRQ, RoleSelection
 from dimse.ul.negotiation import (
     RESULTS,
     AcceptedContext,
+    Refusal,
     Result,
+    SupportedContext,
     agreed_extended,
     agreed_window,
     is_uid,
@@ -56,6 +59,54 @@ def explain(request: AssociateRQ, answer: AssociateAC, *, requestor: bool = True
 
 def _user(pdu: AssociateRQ | AssociateAC) -> UserInformation:
     return pdu.user_information or UserInformation()
+
+
+def omissions(
+    request: AssociateRQ, answer: AssociateAC, supported: Mapping[str, SupportedContext]
+) -> Iterator[str]:
+    """What an acceptor that supports `supported` could have given, had it been asked for or had
+    it been told to: each a line for its log."""
+    proposed = {role.sop_class_uid for role in _user(request).roles}
+    for uid in dict.fromkeys(context.abstract_syntax for context in request.contexts):
+        ours = supported.get(uid)
+        if ours and ours.scu and not (ours.scp or ours.without_roles or uid in proposed):
+            yield f"{_name(uid)}: the requestor did not propose to be its SCP (PS3.7 D.3.3.4)"
+    yield from _identity(request, answer, _ACCEPTOR)
+
+
+def missing_context(
+    request: AssociateRQ,
+    accepted: Iterable[AcceptedContext],
+    refused: Iterable[Refusal],
+    sop_class: str,
+    transfer_syntax: str | None,
+    *,
+    peer: str,
+    requestor: bool,
+    as_scp: bool,
+) -> str:
+    """Why there is no context for a SOP class in a transfer syntax and a role of ours."""
+    name = _name(sop_class)
+    name = sop_class if name == sop_class else f"{name} ({sop_class})"
+    if not any(serves(each.abstract_syntax, sop_class) for each in request.contexts):
+        return f"{'we' if requestor else peer} did not propose {name} (PS3.8 9.3.2.2)"
+    others = ", ".join(
+        context.transfer_syntax
+        for context in accepted
+        if (context.scp if as_scp else context.scu) and serves(context.abstract_syntax, sop_class)
+    )
+    acceptor = peer if requestor else "we"
+    if others:
+        return (
+            f"{acceptor} accepted {name} with {others} but not with {transfer_syntax} "
+            "(PS3.8 9.3.3.2)"
+        )
+    reasons = "; ".join(
+        str(each) for each in refused if serves(each.context.abstract_syntax, sop_class)
+    )
+    role = "SCP" if as_scp else "SCU"
+    text = f"{acceptor} accepted no context for {name} with us as {role} (PS3.8 9.3.3.2)"
+    return f"{text}: {reasons}" if reasons else text
 
 
 def _name(uid: str) -> str:

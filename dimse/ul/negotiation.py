@@ -4,7 +4,7 @@ And its mirror on the side of the requestor: which of the proposed contexts an a
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -78,16 +78,16 @@ class SupportedContext:
 
     `transfer_syntaxes` are in its order of preference; None takes any, the first that the
     requestor proposes, and private ones only when no standard one is proposed. The roles are
-    those that the acceptor itself can take; `scu_unselected` is for requestors that negotiate no
-    roles and are the SCP all the same, as many that report storage commitment. `extended` answers
-    the service class application information of a requestor (PS3.7 D.3.3.5), None for no answer.
+    those that the acceptor itself can take; `without_roles` lets it be the SCU also where the
+    requestor, who then has to be the SCP, proposes no roles. `extended` answers the service class
+    application information that a requestor offers (PS3.7 D.3.3.5), with None for no answer.
     """
 
     transfer_syntaxes: tuple[str, ...] | None = (IMPLICIT_VR_LITTLE_ENDIAN,)
     scp: bool = True
     scu: bool = False
     extended: Callable[[bytes], bytes | None] | None = None
-    scu_unselected: bool = False
+    without_roles: bool = False
 
     def joined(self, other: "SupportedContext") -> "SupportedContext":
         """With the roles of both, the transfer syntaxes of the one that is the SCP, else of the
@@ -98,7 +98,7 @@ class SupportedContext:
             scp=first.scp or second.scp,
             scu=first.scu or second.scu,
             extended=first.extended or second.extended,
-            scu_unselected=first.scu_unselected or second.scu_unselected,
+            without_roles=first.without_roles or second.without_roles,
         )
 
     def choose(self, proposed: Sequence[str]) -> str | None:
@@ -243,8 +243,8 @@ def _answer(
 
 def _usable(role: RoleSelection | None, supported: SupportedContext) -> bool:
     """Without role selection the acceptor is the SCP (PS3.7 D.3.3.4)."""
-    unselected = supported.scp or supported.scu_unselected
-    return unselected if role is None else role.scu or role.scp
+    by_default = supported.scp or supported.without_roles
+    return by_default if role is None else role.scu or role.scp
 
 
 def _agree(
@@ -329,13 +329,12 @@ def propose(
 
 
 def settle(
-    request: AssociateRQ, answer: AssociateAC, *, requestor: bool, unselected: Container[str] = ()
+    request: AssociateRQ, answer: AssociateAC, *, requestor: bool
 ) -> dict[int, AcceptedContext]:
     """The contexts that both PDUs agree on, by id, with our roles on the given side.
 
-    In the SOP classes `unselected` the requestor may be the SCP without role selection. An answer
-    to what was not proposed, or with a transfer syntax that was not, is not usable and left out
-    (PS3.8 9.3.3.2). Raises `ProtocolError` for an answer that makes no association.
+    An answer to what was not proposed, or with a transfer syntax that was not, is not usable and
+    left out (PS3.8 9.3.3.2). Raises `ProtocolError` for an answer that makes no association.
     """
     user = answer.user_information
     if answer.application_context_name != APPLICATION_CONTEXT_NAME:
@@ -358,7 +357,7 @@ def settle(
             and context.result == Result.ACCEPTANCE
             and context.transfer_syntax in offer.transfer_syntaxes
         ):
-            scu, scp = roles.get(offer.abstract_syntax, (True, offer.abstract_syntax in unselected))
+            scu, scp = roles.get(offer.abstract_syntax, (True, False))
             accepted[context.context_id] = AcceptedContext(
                 context.context_id,
                 offer.abstract_syntax,

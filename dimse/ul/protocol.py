@@ -5,6 +5,7 @@ is bounded here: each wait has a time-out of `Limits` on the injected clock, a h
 about its PDU, and neither side can make us buffer more than one read and one write.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -193,8 +194,13 @@ class UpperLayerProtocol(Protocol):
 
     # What the user of the association calls
 
+    def expect_answer(self, expired: Callable[[], object]) -> None:
+        """Call `expired` unless the indication is answered within `Limits.associate`."""
+        self._timers.start("associate", expired)
+
     def accept(self, answer: AssociateAC) -> None:
         """Answer the indication with A-ASSOCIATE-AC; `user` is set already."""
+        self._timers.stop("associate")
         self._machine.handle(Evt.Evt7, answer)
         self._watch_idle()
 

@@ -20,6 +20,8 @@ from tests.peers import free_port, running, tool
 
 ABORT_BY_USER = bytes.fromhex("07 00 00000004 0000 00 00")  # PS3.8 9.3.8
 
+COMMANDS = ("echo", "store", "find", "worklist", "get", "move")
+
 
 class TestUsage:
     def test_help_lists_the_commands_and_imports_none(self) -> None:
@@ -34,17 +36,21 @@ class TestUsage:
         usage, loaded = shown.split("loaded", 1)
         assert re.search(r"^  echo .*C-ECHO", usage, re.MULTILINE)
         assert re.search(r"^  store .*C-STORE", usage, re.MULTILINE)
+        assert re.search(r"^  find .*C-FIND", usage, re.MULTILINE)
+        assert re.search(r"^  worklist .*Worklist", usage, re.MULTILINE)
+        assert re.search(r"^  get .*C-GET", usage, re.MULTILINE)
+        assert re.search(r"^  move .*C-MOVE", usage, re.MULTILINE)
         roots = {name.partition(".")[0] for name in loaded.split()}
         assert not roots & {"twisted", "pydicom", "rich"}
 
-    @pytest.mark.parametrize("before", [[], ["echo"], ["store"]])
+    @pytest.mark.parametrize("before", [[], *([command] for command in COMMANDS)])
     def test_version_is_that_of_the_package(self, before: list[str]) -> None:
         setup = ConfigParser()
         setup.read(ROOT / "setup.cfg")
         shown = CliRunner().invoke(main, [*before, "--version"])
         assert shown.output == f"dimse {setup['metadata']['version']}\n"
 
-    @pytest.mark.parametrize("command", ["echo", "store"])
+    @pytest.mark.parametrize("command", COMMANDS)
     @pytest.mark.parametrize(
         "option",
         [

@@ -174,9 +174,9 @@ def test_h_d25_a_procedure_step_that_is_refused(
     verb: Any = n_create(ours, STEP, KEYS, "1.2.3") if create else n_set(ours, STEP, "1.2.3", KEYS)
     net.run()
     server.respond(status, error_id=error_id, error_comment="no")
-    with pytest.raises(StatusError, match="no") as caught:
+    with pytest.raises(StatusError, match=f"0x{status:04X}") as caught:
         net.result(verb)
-    assert caught.value.status == status
+    assert (caught.value.status, caught.value.comment) == (status, "no")
     response = caught.value.response
     assert isinstance(response, NCreateRSP if create else NSetRSP)
     assert response.error_id == error_id

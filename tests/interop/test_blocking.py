@@ -255,7 +255,7 @@ class TestErrors:
                     print(error)
         """
         lines = script(archive.port, body, begin=BEGIN + QUERY)
-        assert lines == ["1.2.0 1.2.1 1.2.2", "status 0xA700: full"]
+        assert lines == ["1.2.0 1.2.1 1.2.2", "status 0xA700: Refused: out of resources"]
 
     def test_in_the_body(self, node: Receiver) -> None:
         """It aborts."""

@@ -425,7 +425,7 @@ VERBS: dict[str, Callable[[Exchange], Any]] = {
     "n-get": lambda x: x.normalized(dimse.n_get),
     "n-set": lambda x: x.normalized(dimse.n_set, KEYS),
     "n-action": lambda x: x.normalized(dimse.n_action, 1, KEYS),
-    "n-create": lambda x: dimse.n_create(x.ours, MPPS, KEYS),
+    "n-create": lambda x: dimse.n_create(x.ours, MPPS, KEYS, "1.2.3"),
     "n-delete": lambda x: x.normalized(dimse.n_delete),
     "n-event-report": lambda x: dimse.n_event_report(x.theirs, MPPS, "1.4", 1, KEYS),
     "release": lambda x: x.ours.release(),

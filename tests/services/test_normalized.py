@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
+from twisted.logger import formatEvent
 
 from dimse import (
     ContextError,
+    MisuseError,
     NormalizedSCP,
     Operation,
+    Outcome,
     Reply,
     StatusError,
     n_action,
@@ -19,7 +22,7 @@ from dimse import (
     n_get,
     n_set,
 )
-from dimse.message.messages import NActionRQ, NEventReportRQ, NGetRQ
+from dimse.message.messages import NActionRQ, NEventReportRQ, NEventReportRSP, NGetRQ
 from dimse.sop_classes import (
     FILM_SESSION,
     GRAYSCALE_PRINT,
@@ -28,6 +31,7 @@ from dimse.sop_classes import (
     UPS_PUSH,
 )
 from dimse.testing import Network
+from dimse.ul.pdu import AssociateAC
 from tests.wire import IMPLICIT, VERIFICATION
 
 CLASS = STORAGE_COMMITMENT_PUSH
@@ -49,6 +53,26 @@ def network() -> Iterator[Network]:
 def joined(network: Network, *contexts: str, **functions: Any) -> tuple[Any, Any]:
     scp = NormalizedSCP(contexts or [CLASS], **functions)
     return network.associate(network.listen([scp]), contexts or [CLASS])
+
+
+def event_of_a_requestor(network: Network, scp: NormalizedSCP) -> int | None:
+    """The status of an N-EVENT-REPORT in default roles, None when the context was refused."""
+    client = network.scripted_requestor(network.listen([scp]))
+    client.associate([(CLASS, [IMPLICIT])])
+    (answer,) = client.pdus
+    assert isinstance(answer, AssociateAC)
+    if answer.contexts[0].result:
+        return None
+    event = NEventReportRQ(
+        message_id=1,
+        affected_sop_class_uid=CLASS,
+        affected_sop_instance_uid=UID,
+        event_type_id=1,
+    )
+    client.command(event)
+    (response,) = client.messages
+    assert isinstance(response.message, NEventReportRSP)
+    return response.message.status
 
 
 class TestServices:
@@ -89,6 +113,40 @@ class TestServices:
         # PS3.7 10.3.4.2: mandatory when there is an Action Reply
         assert getattr(reply.response, "action_type_id", 0) == (7 if information else None)
 
+    @pytest.mark.parametrize("attributes", [["PatientName"], [0x00100010], [(0x0010, 0x0010)]])
+    def test_n_get_by_tag_or_keyword(self, network: Network, attributes: list[Any]):
+        def read(operation: Operation, dataset: None) -> None:
+            assert getattr(operation.request, "attribute_identifier_list", 0) == (0x00100010,)
+
+        ours, _ = joined(network, n_get=read)
+        assert network.result(n_get(ours, CLASS, UID, attributes)).status == 0
+
+    @pytest.mark.parametrize("attribute", ["NoKeyword", (1, 2, 3), 1 << 40, -1, None])
+    def test_n_get_of_no_tag(self, network: Network, attribute: Any):
+        ours, _ = joined(network, n_get=lambda *_: None)
+        with pytest.raises(MisuseError, match="no tags or keywords"):
+            n_get(ours, CLASS, UID, [attribute])
+
+    def test_n_create_with_uid_and_attributes(self, network: Network):
+        """PS3.7 10.1.5.1: what the SCP made of it, and what it called it."""
+        ours, _ = joined(network, n_create=lambda *_: (0x0116, "1.2.99", labelled("b")))
+        reply = network.result(n_create(ours, CLASS))
+        assert (reply.status, reply.sop_instance_uid) == (0x0116, "1.2.99")
+        assert reply.dataset == labelled("b")
+
+    def test_n_create_with_an_outcome(self, network: Network):
+        outcome = Outcome(0, elements={"affected_sop_instance_uid": "1.2.99"})
+        ours, _ = joined(network, n_create=lambda *_: outcome)
+        assert network.result(n_create(ours, CLASS)).sop_instance_uid == "1.2.99"
+
+    @pytest.mark.parametrize("returned", [None, Dataset(), "no uid", ("1.2.é", None)])
+    def test_n_create_that_names_no_instance(self, network: Network, returned: Any):
+        """The SCU could not tell what it has (PS3.7 10.1.5.1.3)."""
+        ours, _ = joined(network, n_create=lambda *_: returned)
+        with pytest.raises(StatusError, match="0x0110"):
+            network.result(n_create(ours, CLASS))
+        assert network.flush_logged_errors(TypeError)
+
     @pytest.mark.parametrize("given", [UID, None])
     def test_n_create(self, network: Network, given: str | None):
         def create(operation: Operation, dataset: Dataset | None) -> str | None:
@@ -124,6 +182,23 @@ class TestServices:
         scp = NormalizedSCP([CLASS], n_event_report=lambda *_: None)
         ours, _ = network.associate(network.listen([scp]), [CLASS], roles={CLASS: (False, True)})
         assert network.result(n_event_report(ours, CLASS, UID, 1)).status == 0
+
+    @pytest.mark.parametrize("performs", [True, False])
+    def test_n_event_report_without_the_role(self, network: Network, performs: bool):
+        """Some SCPs of Storage Commitment open an association and propose no roles."""
+        functions: dict[str, Any] = {"n_action": lambda *_: None} if performs else {}
+        scp = NormalizedSCP(
+            [CLASS], n_event_report=lambda *_: None, without_roles=True, **functions
+        )
+        assert event_of_a_requestor(network, scp) == 0
+
+    @pytest.mark.parametrize("performs", [True, False])
+    def test_the_log_names_the_role_that_is_missing(self, network: Network, performs: bool):
+        functions: dict[str, Any] = {"n_action": lambda *_: None} if performs else {}
+        scp = NormalizedSCP([CLASS], n_event_report=lambda *_: None, **functions)
+        assert event_of_a_requestor(network, scp) == (0x0118 if performs else None)
+        (line,) = [line for line in map(formatEvent, network.events) if "D.3.3.4" in line]
+        assert "SCP" in line
 
     def test_n_event_report_needs_the_role(self, network: Network):
         ours, _ = joined(network, n_action=lambda *_: None)
@@ -206,8 +281,9 @@ class TestRefusals:
         endpoint = network.listen([NormalizedSCP([CLASS], n_get=lambda *_: None)])
         listener = NormalizedSCP([CLASS], n_event_report=refuse)
         _, theirs = network.associate(endpoint, [CLASS], scps=[listener])
-        with pytest.raises(StatusError, match="0x0113: not here"):
+        with pytest.raises(StatusError, match="0x0113: No such event type") as caught:
             network.result(n_event_report(theirs, CLASS, UID, 9))
+        assert caught.value.comment == "not here"
         assert theirs.ended is None
 
 
@@ -254,6 +330,6 @@ def test_h_d12_an_event_that_nobody_hears(network: Network, scps: list[Normalize
 
 def test_a_status_has_the_meaning_of_the_class_that_is_named(network: Network):
     """In a Meta context that is the member: 0xB600 is a code of Basic Film Session alone."""
-    ours, _ = joined(network, GRAYSCALE_PRINT, n_create=lambda *_: 0xB600)
+    ours, _ = joined(network, GRAYSCALE_PRINT, n_create=lambda *_: (0xB600, UID))
     reply = network.result(n_create(ours, FILM_SESSION))
     assert str(reply.status) == "0xB600 (Memory allocation not supported)"

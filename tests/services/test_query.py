@@ -1,7 +1,8 @@
 """C-FIND in both roles: streams, collected answers, cancel, refusals (PS3.4 C.4.1, PS3.7 9.1.2)."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -11,15 +12,20 @@ from twisted.internet.defer import CancelledError, Deferred
 from dimse import (
     MODALITY_WORKLIST,
     STUDY_ROOT,
+    AssociationAbortedError,
     ContextError,
     Limits,
+    MisuseError,
     Operation,
     ProtocolError,
     QueryOptions,
     QuerySCP,
+    ReleasedError,
     StatusError,
     TimedOutError,
+    VerificationSCP,
     associate,
+    echo,
     find,
 )
 from dimse.message.messages import CCancelRQ, CEchoRQ, CFindRQ, CFindRSP
@@ -27,9 +33,10 @@ from dimse.services.dataset import decode, encode
 from dimse.testing import Network, ScriptedPeer
 from tests.sides import SIDES
 from tests.sides import joined as joined_by
-from tests.wire import EXPLICIT, IMPLICIT
+from tests.wire import EXPLICIT, IMPLICIT, VERIFICATION
 
 FIND = STUDY_ROOT.find
+LIMITS = Limits()
 
 
 def study(number: int) -> Dataset:
@@ -64,6 +71,22 @@ class Index:
                 await self.waits
         finally:
             self.closed += 1
+
+
+class Countdown:
+    """An async iterator that is a class."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __aiter__(self) -> "Countdown":
+        return self
+
+    async def __anext__(self) -> Dataset:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return study(self.left)
 
 
 @pytest.fixture
@@ -119,14 +142,66 @@ class TestAnswers:
 
         assert network.result(statuses()) == [0xFF01]
 
+    @pytest.mark.parametrize("status", [0x0000, 0xA700, 0xFE00, 0xB000, 0x0110])
+    def test_a_pair_with_another_status_is_the_last(self, network: Network, status: int):
+        """It answers the query, and the generator is closed."""
+        index, closed = Index(2), list[bool]()
+
+        async def ends(identifier: Dataset, operation: Operation) -> Any:
+            try:
+                async for each in index(identifier, operation):
+                    yield each
+                    yield status, None
+            finally:
+                closed.append(True)
+
+        client = network.scripted_requestor(network.listen([QuerySCP(ends)]))
+        client.associate([(FIND, [IMPLICIT])])
+        request = CFindRQ(message_id=1, affected_sop_class_uid=FIND, priority=0)
+        client.command(request, encode(KEYS, IMPLICIT))
+        network.run()
+        assert statuses(client) == [0xFF00, status]
+        assert (index.yielded, closed) == (1, [True])
+
+    @pytest.mark.parametrize("status", [None, "0xA700", 0x1FF00])
+    def test_a_pair_without_status(self, network: Network, status: Any):
+        """H-R25: 0x0110, as for a performer that returns junk."""
+
+        async def junk(identifier: Dataset, operation: Operation) -> Any:
+            yield status, study(1)
+
+        ours, _ = joined(network, junk)
+        with pytest.raises(StatusError, match="0x0110"):
+            network.result(find(ours, KEYS).result())
+        assert len(network.flush_logged_errors(TypeError)) == 1
+
+    def test_an_iterator_that_is_no_generator(self, network: Network):
+        """It has no `aclose`, and needs none."""
+        ours, _ = joined(network, lambda identifier, operation: Countdown(3))
+        assert len(network.result(find(ours, KEYS).result())) == 3
+
+    @pytest.mark.parametrize("how", ["generator", "coroutine"])
+    def test_a_function_of_another_kind(self, how: str):
+        """It is found out before the first query."""
+
+        def generator(identifier: Dataset, operation: Operation) -> Any:
+            yield study(1)
+
+        async def coroutine(identifier: Dataset, operation: Operation) -> Any:
+            return [study(1)]
+
+        with pytest.raises(MisuseError, match="async generator"):
+            QuerySCP(generator if how == "generator" else coroutine)  # type: ignore[arg-type]
+
     def test_a_failure(self, network: Network):
         async def full(identifier: Dataset, operation: Operation) -> Any:
             yield study(1)
             raise StatusError(0xA700, "too many")
 
         ours, _ = joined(network, full)
-        with pytest.raises(StatusError, match="0xA700: too many"):
+        with pytest.raises(StatusError, match="0xA700") as caught:
             network.result(find(ours, KEYS).result())
+        assert caught.value.comment == "too many"
 
     def test_a_bug_of_the_generator(self, network: Network):
         """H-R25: 0x0110, and the association lives on."""
@@ -240,6 +315,87 @@ class TestCancel:
         assert len(index.asked) == 1
 
 
+class TestOnce:
+    """An `Answers` is good for one operation, which may be none."""
+
+    @pytest.mark.parametrize("how", ["cancel", "aclose"])
+    def test_given_up_before_it_began(self, network: Network, how: str):
+        """Then nothing is sent, and the loop ends at once."""
+        index = Index(3)
+        ours, _ = joined(network, index)
+        answers = find(ours, KEYS)
+
+        async def user() -> list[Dataset]:
+            if how == "cancel":
+                answers.cancel()
+            else:
+                await answers.aclose()
+            return [match async for match in answers]
+
+        assert network.result(user()) == []
+        assert index.asked == []
+
+    def test_cancelled_while_it_waits_for_its_turn(self, network: Network):
+        """It is known which of the two `CancelledError` it is: nobody's bug."""
+        index = Index(1)
+        index.waits = Deferred()
+        ours, _ = joined(network, index)
+        first, second = find(ours, KEYS).result(), find(ours, KEYS)
+        result = second.result()
+        network.run()
+        second.cancel()
+        with pytest.raises(CancelledError):
+            network.result(result)
+        index.waits.callback(None)
+        network.result(first)
+        assert len(index.asked) == 1
+
+    def test_cancelled_before_it_is_awaited(self, network: Network):
+        ours, _ = joined(network, Index(1))
+        answers = find(ours, KEYS)
+        answers.cancel()
+        with pytest.raises(CancelledError):
+            network.result(answers.result())
+
+    @pytest.mark.parametrize("how", ["result", "loop", "aclose"])
+    def test_awaited_when_nothing_is_left(self, network: Network, how: str):
+        """That there are no matches would be a lie."""
+        ours, _ = joined(network, Index(3))
+
+        async def twice() -> list[Dataset]:
+            answers = find(ours, KEYS)
+            if how == "result":
+                assert len(await answers) == 3
+            elif how == "loop":
+                assert len([match async for match in answers]) == 3
+            else:
+                await answers.__anext__()
+                await answers.aclose()
+            return await answers
+
+        with pytest.raises(MisuseError):
+            network.result(twice())
+
+    def test_the_garbage_collector_of_another_thread(
+        self, network: Network, monkeypatch: pytest.MonkeyPatch
+    ):
+        """It runs wherever it likes, and leaves the transport to the thread of the reactor."""
+        calls: list[Any] = []
+        ours, _ = joined(network, Index(10_000))
+        answers = [find(ours, KEYS)]
+        network.result(answers[0].__anext__())
+        monkeypatch.setattr(network.clock, "callFromThread", calls.append)
+        written = len(network.links[0].near.writes)
+        thread = Thread(target=answers.clear)
+        thread.start()
+        thread.join()
+        assert len(network.links[0].near.writes) == written
+        (call,) = calls
+        call()
+        network.run()
+        assert not ours.busy
+
+
 class TestPace:
     def test_h_d22_a_peer_that_does_not_read_stops_the_generator(self, network: Network):
         index = Index(100_000)
@@ -288,11 +444,130 @@ class TestPace:
             network.result(result)
 
 
-def connected(network: Network, endpoint: Any, server: ScriptedPeer) -> Any:
-    pending = associate(endpoint, [(FIND, [IMPLICIT])], reactor=network.clock)
+class TestBesideOthers:
+    """The user of a loop does something else on its association, or leaves it."""
+
+    COUNTS = (10, 100, 1000)  # below and above `Limits.answers`
+
+    def both(self, network: Network, count: int, window: int = 1) -> tuple[Any, Any]:
+        limits = Limits(operations_invoked=window, operations_performed=window)
+        endpoint = network.listen([QuerySCP(Index(count)), VerificationSCP()], limits=limits)
+        return network.associate(endpoint, [FIND, VERIFICATION], limits=limits)
+
+    @pytest.mark.parametrize("window", [1, 4])
+    @pytest.mark.parametrize("count", COUNTS)
+    def test_an_echo_for_each_match(self, network: Network, count: int, window: int):
+        """Its response comes behind matches that nobody takes meanwhile."""
+        ours, _ = self.both(network, count, window)
+
+        async def user() -> list[int]:
+            return [await echo(ours) async for _ in find(ours, KEYS)]
+
+        assert network.result(user()) == [0] * count
+
+    def test_the_loop_is_slow_again_afterwards(self, network: Network):
+        """What is read for the sake of the other operation does not open the gates for ever."""
+        index = Index(100_000)
+        limits = Limits(operations_invoked=2, operations_performed=2)
+        endpoint = network.listen([QuerySCP(index), VerificationSCP()], limits=limits)
+        ours, _ = network.associate(endpoint, [FIND, VERIFICATION], limits=limits)
+        answers = find(ours, KEYS)
+        network.result(answers.__anext__())
+        assert not network.links[0].near.reading
+        network.result(echo(ours))
+        network.result(answers.__anext__())
+        assert not network.links[0].near.reading
+        network.result(answers.aclose())
+
+    def test_two_slow_loops(self, network: Network):
+        """Neither waits for what the other one does not take: both make the peer wait."""
+        index = Index(100_000)
+        limits = Limits(operations_invoked=2, operations_performed=2)
+        endpoint = network.listen([QuerySCP(index)], limits=limits)
+        ours, _ = network.associate(endpoint, [FIND], limits=limits)
+        one, other = find(ours, KEYS), find(ours, KEYS)
+        first = one.__anext__()
+        network.result(other.__anext__())
+        network.result(first)
+        for _ in range(10):
+            network.advance(0)
+        assert not network.links[0].near.reading
+        assert index.yielded < 10_000
+        for _ in range(200):
+            network.result(one.__anext__())
+        network.result(one.aclose())
+        network.result(other.aclose())
+
+    @pytest.mark.parametrize("count", COUNTS)
+    def test_release_in_the_loop(self, network: Network, count: int):
+        """It waits for nobody who would have to take the answers first."""
+        index = Index(count)
+        ours, _ = joined(network, index)
+
+        async def user() -> None:
+            async for _ in find(ours, KEYS):
+                await ours.release()
+
+        if count > LIMITS.answers:
+            with pytest.raises(MisuseError, match="released before all answers"):
+                network.result(user())
+        else:
+            network.result(user())
+        assert isinstance(ours.ended, ReleasedError)
+        assert index.closed == 1
+
+    @pytest.mark.parametrize("count", COUNTS)
+    def test_release_after_a_loop_over_a_variable(self, network: Network, count: int):
+        endpoint = network.listen([QuerySCP(Index(count))])
+
+        async def user() -> str:
+            async with associate(endpoint, [FIND], reactor=network.clock) as ours:
+                matches = find(ours, KEYS)
+                async for match in matches:
+                    return str(match.StudyInstanceUID)
+            raise AssertionError
+
+        assert network.result(user()) == "1.2.0"
+
+    def test_release_lets_others_take_what_they_asked_for(self, network: Network):
+        """A query whose matches are taken ends as if nobody had asked for the release."""
+        ours, _ = joined(network, Index(1000))
+        matches, released = find(ours, KEYS).result(), ours.release()
+        assert len(network.result(matches)) == 1000
+        network.result(released)
+
+    def test_the_abort_of_the_peer_is_heard(self, network: Network):
+        endpoint = network.endpoint()
+        server = network.scripted_acceptor(endpoint)
+        ours = connected(network, endpoint, server, [VERIFICATION])
+
+        async def user() -> None:
+            async for _ in find(ours, KEYS):
+                await echo(ours)
+
+        using = Deferred.fromCoroutine(user())
+        network.run()
+        for _ in range(100):
+            server.respond(0xFF00, encode(study(1), IMPLICIT))
+        server.abort()
+        with pytest.raises(AssociationAbortedError):
+            network.result(using)
+
+
+def connected(
+    network: Network, endpoint: Any, server: ScriptedPeer, contexts: Sequence[str] = ()
+) -> Any:
+    proposed = [(uid, [IMPLICIT]) for uid in (FIND, *contexts)]
+    pending = associate(endpoint, proposed, reactor=network.clock)
     network.run()
     server.accept()
     return network.result(pending)
+
+
+def statuses(client: ScriptedPeer) -> list[int]:
+    found = [each.message for each in client.messages]
+    assert all(isinstance(message, CFindRSP) for message in found)
+    return [message.status for message in found if isinstance(message, CFindRSP)]
 
 
 class TestMessages:
@@ -306,14 +581,9 @@ class TestMessages:
     def request(self, message_id: int = 1) -> CFindRQ:
         return CFindRQ(message_id=message_id, affected_sop_class_uid=FIND, priority=0)
 
-    def statuses(self, client: ScriptedPeer) -> list[int]:
-        found = [each.message for each in client.messages]
-        assert all(isinstance(message, CFindRSP) for message in found)
-        return [message.status for message in found if isinstance(message, CFindRSP)]
-
     def test_pending_with_identifier_then_success_without(self, client: ScriptedPeer):
         client.command(self.request(), encode(KEYS, IMPLICIT))
-        assert self.statuses(client) == [0xFF00, 0xFF00, 0x0000]
+        assert statuses(client) == [0xFF00, 0xFF00, 0x0000]
         first, _, last = client.messages
         assert first.data is not None
         assert decode(first.data, IMPLICIT).StudyInstanceUID == "1.2.0"
@@ -336,14 +606,14 @@ class TestMessages:
 
     def test_h_d21_an_identifier_that_is_none(self, client: ScriptedPeer):
         client.command(self.request(), b"\xff" * 7)
-        assert self.statuses(client) == [0xA900]
+        assert statuses(client) == [0xA900]
         assert self.index.asked == []
 
     def test_h_d21_an_identifier_too_long(self, client: ScriptedPeer):
         long = Dataset()
         long.StudyInstanceUID = ["1.2.3.4.5.6.7.8"] * 200_000
         client.command(self.request(), encode(long, IMPLICIT))
-        assert self.statuses(client) == [0xA900]
+        assert statuses(client) == [0xA900]
 
     @pytest.mark.parametrize("message_id", [1, 7])
     def test_h_d10_a_cancel_for_nothing(self, client: ScriptedPeer, message_id: int):
@@ -364,8 +634,8 @@ class TestMessages:
             client.command(CCancelRQ(message_id_being_responded_to=1))
         client.start_reading()
         network.run()
-        statuses = self.statuses(client)
-        assert statuses == [0xFF00] * (len(statuses) - 1) + [0xFE00]
+        found = statuses(client)
+        assert found == [0xFF00] * (len(found) - 1) + [0xFE00]
         assert self.index.closed == 1
 
     def test_h_d11_a_flood_of_cancels(self, client: ScriptedPeer, network: Network):
@@ -378,31 +648,31 @@ class TestMessages:
         network.run()
         for _ in range(10):
             network.advance(0)
-        assert self.statuses(client)[-1] == 0xFE00
-        assert self.statuses(client).count(0xFE00) == 1
+        assert statuses(client)[-1] == 0xFE00
+        assert statuses(client).count(0xFE00) == 1
         assert self.index.closed == 1
 
     def test_h_d08_a_duplicate_message_id(self, client: ScriptedPeer, network: Network):
         self.index.waits = Deferred()
         client.command(self.request(), encode(KEYS, IMPLICIT))
         client.command(self.request(), encode(KEYS, IMPLICIT))
-        assert self.statuses(client) == [0xFF00, 0xFF00, 0x0210]
+        assert statuses(client) == [0xFF00, 0xFF00, 0x0210]
         self.index.waits.callback(None)
         network.run()
-        assert self.statuses(client)[-1] == 0x0000
+        assert statuses(client)[-1] == 0x0000
 
     def test_it_never_ends(self, client: ScriptedPeer, network: Network):
         """H-R25: answered by its time-out, and the association lives on."""
         self.index.waits = Deferred()
         client.command(self.request(), encode(KEYS, IMPLICIT))
         network.advance(299)
-        assert self.statuses(client) == [0xFF00, 0xFF00]
+        assert statuses(client) == [0xFF00, 0xFF00]
         network.advance(2)
-        assert self.statuses(client)[-1] == 0x0110
+        assert statuses(client)[-1] == 0x0110
         assert self.index.closed == 1
         self.index.waits = None
         client.command(self.request(2), encode(KEYS, IMPLICIT))
-        assert self.statuses(client)[-1] == 0x0000
+        assert statuses(client)[-1] == 0x0000
 
 
 def test_extended_negotiation(network: Network):

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
+from pydicom.uid import UID, CTImageStorage, MRImageStorage
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 
 from dimse import (
+    MODALITY_WORKLIST,
     STUDY_ROOT,
     ContextError,
     DimseError,
     Instance,
+    MisuseError,
     ReceivedInstance,
     RetrieveSCP,
     StatusError,
@@ -232,11 +234,39 @@ class TestGet:
         (role,) = user_information.roles
         assert (role.sop_class_uid, role.scu, role.scp) == (CTImageStorage, True, False)
 
+    def test_a_private_sop_class(self, network: Network):
+        """Nobody knows that it is storage, and the role is asked for all the same."""
+        private = "1.2.999.1"
+        found = [instance(1, private)]
+        scp = RetrieveSCP(lambda *_: found, sop_classes=[private])
+        contexts = [*get_contexts(sop_classes=[private]), MODALITY_WORKLIST.find]
+        ours, _ = network.associate(network.listen([scp]), contexts)
+        user_information = ours.request_pdu.user_information
+        assert user_information is not None
+        assert [role.sop_class_uid for role in user_information.roles] == [private]
+        store = Store()
+        assert network.result(get(ours, KEYS, store).result()).completed == 1
+        assert store.received[0].sop_class_uid == private
+
     def test_contexts_fit_an_association(self):
         first, *others = get_contexts()
         assert first == STUDY_ROOT.get
         assert len(others) == 127
         assert len({each[0] for each in others}) == 127
+
+    def test_contexts_of_what_hospitals_send(self):
+        """What falls off for want of contexts is what is rare, or about no patient."""
+        proposed = {UID(each[0]).keyword for each in get_contexts()}
+        often = "CTImage MRImage EnhancedPETImage PositronEmissionTomographyImage RTDose RTPlan"
+        often += " RTStructureSet EncapsulatedPDF Segmentation KeyObjectSelectionDocument"
+        assert {f"{each}Storage" for each in often.split()} <= proposed
+        seldom = {"DICOSCTImageStorage", "EddyCurrentImageStorage", "HangingProtocolStorage"}
+        assert seldom.isdisjoint(proposed)
+
+    def test_more_contexts_than_an_association_holds(self):
+        """Those that somebody names are never dropped in silence."""
+        with pytest.raises(MisuseError, match="128 SOP classes"):
+            get_contexts(sop_classes=[f"1.2.{number}" for number in range(128)])
 
 
 class TestMove:
@@ -390,6 +420,32 @@ class TestMove:
         assert done.completed == 1
         assert store.uids == ["1.2.1"]
 
+    def test_here_tells_progress_and_of_a_failure_too(self, network: Network):
+        """What failed is in the last numbers, though the operation raises."""
+        store, endpoint = Store(0xA700, 0xA700), network.endpoint()
+        ours, _ = joined(network, [instance(1), instance(2)], ME=endpoint)
+        told: list[SubOperations] = []
+        moving = move_here(ours, KEYS, store, endpoint, destination="ME", progress=told.append)
+        with pytest.raises(StatusError, match="0xA702"):
+            network.result(moving)
+        assert [each.remaining for each in told] == [1, None]
+        assert told[-1].failed_sop_instance_uids == ("1.2.1", "1.2.2")
+
+    def test_outcome_of_a_loop(self, network: Network):
+        """The final numbers, which are no item of the loop; None before."""
+        place = network.listen([StorageSCP(Store(0, 0xA700))])
+        ours, _ = joined(network, [instance(1), instance(2)], DEST=place)
+        answers = move(ours, KEYS, "DEST")
+        assert answers.outcome is None
+
+        async def loop() -> None:
+            async for _ in answers:
+                assert answers.outcome is None
+
+        network.result(Deferred.fromCoroutine(loop()))
+        assert answers.outcome is not None
+        assert (answers.outcome.completed, answers.outcome.failed) == (1, 1)
+
     def test_an_identifier_that_is_none(self, network: Network):
         asked: list[Dataset] = []
 
@@ -398,7 +454,7 @@ class TestMove:
             raise StatusError(0xA900, "no unique key", (0x0020000D,))
 
         ours, _ = network.associate(network.listen([RetrieveSCP(refuse)]), CONTEXTS)
-        with pytest.raises(StatusError, match="no unique key") as caught:
+        with pytest.raises(StatusError, match=r"0xA900: .* \(0020,000D\)") as caught:
             network.result(get(ours, KEYS, Store()).result())
         assert caught.value.offending == (0x0020000D,)
         assert asked == [KEYS]

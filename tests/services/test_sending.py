@@ -25,6 +25,7 @@ from dimse.errors import (
     NotAnInstanceError,
     StatusError,
 )
+from dimse.limits import Limits
 from dimse.services.instance import Instance
 from dimse.services.sending import SendResult, find_files, send
 from dimse.sop_classes import STORAGE_SOP_CLASSES
@@ -75,6 +76,15 @@ class Archive:
         """Until nothing happens any more, on whatever links there are then."""
         for link in self.net.links:
             link.run()
+
+
+async def _collected(archive: Archive, sent: Iterable[Any], limits: Limits) -> list[SendResult]:
+    results = send(archive, sent, limits=limits, reactor=archive.net.clock)
+    return [result async for result in results]
+
+
+def collected(archive: Archive, sent: Iterable[Any], limits: Limits) -> "Deferred[Any]":
+    return Deferred.fromCoroutine(_collected(archive, sent, limits))
 
 
 @pytest.fixture
@@ -267,6 +277,66 @@ class TestResults:
         counts: list[int] = []
         archive.send([instance(n) for n in range(3)], progress=counts.append)
         assert sum(counts) == 12
+
+
+class TestWindow:
+    LIMITS = Limits(operations_invoked=4, operations_performed=4)
+
+    @pytest.fixture
+    def waiting(self, net: Net, archive: Archive) -> list[Deferred[int]]:
+        """What each C-STORE waits for, in the order they came."""
+        archive.factory = net.acceptor(limits=self.LIMITS)
+        waiting: list[Deferred[int]] = []
+
+        def wait(_: RecordingSink) -> "Deferred[int]":
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        net.scp.on_finish = wait
+        return waiting
+
+    @pytest.mark.parametrize(("limits", "at_a_time"), [(LIMITS, 4), (Limits(), 1)])
+    def test_is_kept_full(
+        self,
+        net: Net,
+        archive: Archive,
+        waiting: list[Deferred[int]],
+        limits: Limits,
+        at_a_time: int,
+    ):
+        sent = [instance(number) for number in range(6)]
+        done = net.outcome(collected(archive, sent, limits))
+        archive.run()
+        for number in range(6):
+            assert len(waiting) == min(number + at_a_time, 6)
+            waiting[number].callback(0xB000 if number == 2 else 0)
+            archive.run()
+        assert [result.source for result in done.value] == sent
+        assert [result.status for result in done.value] == [0, 0, 0xB000, 0, 0, 0]
+
+    def test_answers_in_any_order(self, net: Net, archive: Archive, waiting: list[Deferred[int]]):
+        """Each instance has its own result."""
+        sent = [instance(number) for number in range(4)]
+        done = net.outcome(collected(archive, sent, self.LIMITS))
+        archive.run()
+        for number in (2, 0, 3, 1):
+            waiting[number].callback(0xB000 + number)
+            archive.run()
+        assert [result.status for result in done.value] == [0xB000, 0xB001, 0xB002, 0xB003]
+
+    def test_when_the_association_ends(
+        self, net: Net, archive: Archive, waiting: list[Deferred[int]]
+    ):
+        """What was on its way has its error; the rest goes on a new association."""
+        done = net.outcome(collected(archive, [instance(n) for n in range(6)], self.LIMITS))
+        archive.run()
+        net.links[0].far.protocol.user.abort()
+        archive.run()
+        for each in waiting[4:]:
+            each.callback(0)
+        archive.run()
+        assert [result.ok for result in done.value] == [False] * 4 + [True] * 2
+        assert len(net.links) == 2
 
 
 class TestEnds:

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import ClientFactory, Factory
+from twisted.internet.protocol import ClientFactory, Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -161,6 +161,19 @@ class TestCheck:
 
         with pytest.raises(ZeroDivisionError):
             body()
+
+    @pytest.mark.parametrize("end", [Network.check, Network.close])
+    def test_the_log_is_left_even_when_a_protocol_fails(self, end: Callable[[Network], None]):
+        class Broken(Protocol):
+            def connectionLost(self, reason: Failure = connectionDone) -> None:
+                raise ZeroDivisionError
+
+        network = Network()
+        network.join(Broken(), Protocol())
+        with pytest.raises(ZeroDivisionError):
+            end(network)
+        Logger().info("of somebody else")
+        assert network.events == []
 
     @pytest.mark.parametrize("end", [Network.check, Network.close])
     def test_the_log_is_not_looked_at_any_more(self, end: Callable[[Network], None]):

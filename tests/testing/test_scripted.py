@@ -111,8 +111,9 @@ class TestScriptedAcceptor:
     def test_it_fails_an_operation(self, network: Network, client: Client):
         echo = dimse.echo(client.accepted())
         client.peer.respond(0x0110, comment="no idea")
-        with pytest.raises(dimse.StatusError, match="no idea"):
+        with pytest.raises(dimse.StatusError, match="0x0110") as caught:
             network.result(echo)
+        assert caught.value.comment == "no idea"
 
     def test_it_goes_between_two_of_many_responses(self, network: Network, client: Client):
         ours = client.accepted()

@@ -1,0 +1,56 @@
+"""Who asks for an association, and what an acceptor gives to him (PS3.8 7.1, PS3.7 D.3.3.7)."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from dimse.errors import MisuseError
+from dimse.limits import Limits
+from dimse.performing import SCP, Peer
+from dimse.ul.items import UserIdentityRQ
+from dimse.ul.pdu import AssociateRQ
+
+_LONGEST_RESPONSE = 0xFFFF - 2  # the length of the sub-item holds that of the response too
+
+
+@dataclass(frozen=True, slots=True)
+class Requesting:
+    """Who asks for an association, and how: what `admit` decides about.
+
+    `peer` is its AE title and address, `request` all that it says, `user_identity` who its user
+    is, if it says so (PS3.7 D.3.3.7).
+    """
+
+    peer: Peer
+    request: AssociateRQ
+
+    @property
+    def user_identity(self) -> UserIdentityRQ | None:
+        """The user identity that was sent, not verified by anybody yet."""
+        user = self.request.user_information
+        return user.user_identity if user is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What one requestor gets; None is what the acceptor gives everybody.
+
+    `scps` perform its requests, `limits` are its bounds, with the operations window among them;
+    `identity_response` answers its user identity, if it wants an answer: b"" for types 1 and 2.
+    """
+
+    scps: Sequence[SCP] | None = None
+    limits: Limits | None = None
+    identity_response: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `MisuseError` for an `identity_response` that cannot be sent."""
+        response: object = self.identity_response
+        if response is not None and not (
+            isinstance(response, bytes) and len(response) <= _LONGEST_RESPONSE
+        ):
+            raise MisuseError(
+                f"identity_response is not at most {_LONGEST_RESPONSE} bytes (PS3.7 D.3.3.7.2)"
+            )
+
+
+Admit = Callable[[Requesting], Admission | Awaitable[Admission | None] | None]

@@ -1,0 +1,60 @@
+"""How matches are shown; without a peer."""
+
+import io
+import sys
+
+import pytest
+from pydicom import Dataset
+
+from dimse.cli.keys import KeyPath
+from dimse.cli.matches import Csv, Lines
+
+STEP = "ScheduledProcedureStepSequence"
+
+
+def shown(match: Dataset, *names: str) -> str:
+    """What a line of it looks like."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", output)
+        Lines(tuple(map(KeyPath.of, names))).add(match, 1)
+        output.flush()
+    assert isinstance(output.buffer, io.BytesIO)
+    return output.buffer.getvalue().decode("ascii")
+
+
+@pytest.fixture
+def match() -> Dataset:
+    match = Dataset()
+    match.SpecificCharacterSet = "ISO_IR 192"
+    match.PatientName = "Müller"
+    match.ScheduledProcedureStepSequence = [Dataset(), Dataset()]
+    match.ReferencedStudySequence = []
+    match.EncryptedContent = b"key\0"
+    match.PatientID = None
+    return match
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PatientName", "M\\xfcller"),  # for this output is ASCII
+        (STEP, "2 items"),
+        ("ReferencedStudySequence", "0 items"),
+        ("ReferencedStudySequence[0].ReferencedSOPInstanceUID", ""),
+        (f"{STEP}[0].Modality", ""),
+        ("EncryptedContent", "key"),
+        ("PatientID", ""),
+        ("StudyDate", ""),
+    ],
+)
+def test_each_kind_of_value(match: Dataset, name: str, text: str) -> None:
+    assert shown(match, name) == f"{text}\n"
+
+
+def test_line_breaks_do_not_make_lines(match: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    """In CSV neither, where they could."""
+    match.PatientComments = "a\r\nb"
+    output = Csv((KeyPath.of("PatientComments"),))
+    output.add(match, 1)
+    assert capsys.readouterr().out == "PatientComments\na\\r\\nb\n"

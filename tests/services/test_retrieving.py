@@ -1,0 +1,336 @@
+"""C-GET and C-MOVE: what is said of failures, time-outs while instances come, and who stores."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage
+from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent
+
+from dimse import (
+    MODALITY_WORKLIST,
+    STUDY_ROOT,
+    Admission,
+    AssociationRejectedError,
+    CallbackStore,
+    Instance,
+    Limits,
+    MemoryStore,
+    MisuseError,
+    QueryOptions,
+    QuerySCP,
+    RetrieveOptions,
+    RetrieveSCP,
+    StatusError,
+    StorageSCP,
+    SubOperations,
+    TimedOutError,
+    WorklistOptions,
+    associate,
+    find,
+    get,
+    get_contexts,
+    move,
+    move_here,
+    store,
+)
+from dimse.message.messages import CGetRQ, CGetRSP, CStoreRQ
+from dimse.services.dataset import encode
+from dimse.services.extended import Options
+from dimse.testing import Network, ScriptedPeer
+from dimse.ul.items import RoleSelection
+from dimse.ul.negotiation import SupportedContext
+from dimse.ul.pdu import Abort, AssociateRQ
+from tests.scripted import LAST, p_data
+from tests.wire import EXPLICIT
+
+KEYS = Dataset()
+KEYS.QueryRetrieveLevel = "STUDY"
+KEYS.StudyInstanceUID = "1.2"
+
+CONTEXTS = [*get_contexts(sop_classes=[CTImageStorage]), STUDY_ROOT.move]
+DATA = b"\x08\0\x18\0UI\2\0" + b"1\0"
+
+
+def instance(number: int) -> Instance:
+    return Instance(CTImageStorage, f"1.2.{number}", EXPLICIT, data=DATA)
+
+
+def store_request(number: int) -> CStoreRQ:
+    return CStoreRQ(
+        message_id=number,
+        affected_sop_class_uid=CTImageStorage,
+        affected_sop_instance_uid=f"1.2.{number}",
+        priority=0,
+    )
+
+
+async def two_matches(*_: Any) -> Any:
+    yield KEYS
+    yield KEYS
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+def joined(network: Network, found: list[Any], **options: Any) -> tuple[Any, Any]:
+    scp = RetrieveSCP(lambda *_: found, reactor=network.clock, **options)
+    return network.associate(network.listen([scp]), CONTEXTS)
+
+
+def lines(network: Network, *parts: str) -> list[str]:
+    """What was logged with all of these in it."""
+    return [
+        line for line in map(formatEvent, network.events) if all(each in line for each in parts)
+    ]
+
+
+@pytest.fixture
+def archive(network: Network) -> tuple[ScriptedPeer, Any]:
+    """One that sends no Pending responses, and our association with it."""
+    endpoint = network.endpoint()
+    archive = network.scripted_acceptor(endpoint)
+    associating = associate(endpoint, CONTEXTS, reactor=network.clock)
+    network.run()
+    archive.accept(
+        {
+            STUDY_ROOT.get: SupportedContext((EXPLICIT,)),
+            STUDY_ROOT.move: SupportedContext((EXPLICIT,)),
+            CTImageStorage: SupportedContext((EXPLICIT,), scp=False, scu=True),
+        }
+    )
+    return archive, network.result(associating)
+
+
+class TestTimeOut:
+    """`Limits.response` begins anew with what comes, for Pending responses are optional."""
+
+    def test_of_a_c_get(self, network: Network, archive: tuple[ScriptedPeer, Any]):
+        peer, ours = archive
+        done = get(ours, KEYS, MemoryStore()).result()
+        network.run()
+        for number in range(1, 4):
+            network.advance(50)
+            peer.command(store_request(number), DATA, context_id=3)
+        network.advance(50)
+        assert ours.ended is None
+        network.advance(20)
+        with pytest.raises(TimedOutError):
+            network.result(done)
+
+    def test_of_a_c_get_whose_store_is_slow(
+        self, network: Network, archive: tuple[ScriptedPeer, Any]
+    ):
+        peer, ours = archive
+        stored: Deferred[int] = Deferred()
+        done = get(ours, KEYS, CallbackStore(lambda *_: stored)).result()
+        network.run()
+        peer.command(store_request(1), DATA, context_id=3)
+        network.advance(110)
+        stored.callback(0)
+        network.advance(50)
+        assert ours.ended is None
+        ours.abort()
+        network.run()
+        with pytest.raises(Exception, match="abort"):
+            network.result(done)
+
+    def test_of_a_move_here(self, network: Network, archive: tuple[ScriptedPeer, Any]):
+        peer, ours = archive
+        place = network.endpoint()
+        done = move_here(ours, KEYS, MemoryStore(), place, destination="ME")
+        network.run()
+        mover = network.scripted_requestor(place)
+        mover.associate([(CTImageStorage, [EXPLICIT])], called_ae_title="ME")
+        for number in range(1, 3):
+            network.advance(50)
+            mover.command(store_request(number), DATA[:4], complete=False)
+            network.advance(50)
+            mover.send(p_data((1, LAST, DATA[4:])))
+        network.advance(50)
+        assert ours.ended is None
+        peer.respond(0)
+        mover.release()
+        network.advance(1)
+        assert network.result(done).status == 0
+
+    def test_of_one_that_stops(self, network: Network, archive: tuple[ScriptedPeer, Any]):
+        _, ours = archive
+        done = move(ours, KEYS, "ME").result()
+        network.run()
+        network.advance(61)
+        with pytest.raises(TimedOutError):
+            network.result(done)
+
+
+class TestFailures:
+    def test_of_all(self, network: Network):
+        """The numbers and the list are in the error."""
+        full = CallbackStore(lambda *_: 0xA700)
+        ours, _ = joined(network, [instance(1), instance(2)])
+        with pytest.raises(StatusError) as caught:
+            network.result(get(ours, KEYS, full).result())
+        done = caught.value.sub_operations
+        assert isinstance(done, SubOperations)
+        assert (done.status, done.completed, done.failed) == (0xA702, 0, 2)
+        assert done.failed_sop_instance_uids == ("1.2.1", "1.2.2")
+
+    def test_of_more_than_64_kib_of_uids(self, network: Network):
+        """The list is longer than a UI of explicit VR can be (PS3.5 6.2.2)."""
+        root = "1.2.840." + "9" * 50
+        found = [
+            Instance(CTImageStorage, f"{root}.{number}", EXPLICIT, data=DATA)
+            for number in range(1500)
+        ]
+        ours, _ = joined(network, found)
+        statuses = iter([0, *[0xA700] * 1499])
+        full = CallbackStore(lambda *_: next(statuses))
+        done = network.result(get(ours, KEYS, full).result())
+        assert (done.completed, done.failed) == (1, 1499)
+        assert done.failed_sop_instance_uids == tuple(f"{root}.{n}" for n in range(1, 1500))
+
+    def test_the_log_and_the_final_response_say_why(self, network: Network):
+        scp = RetrieveSCP(lambda *_: [instance(1), instance(2)])
+        client = network.scripted_requestor(network.listen([scp]))
+        contexts = [(STUDY_ROOT.get, [EXPLICIT]), (CTImageStorage, [EXPLICIT])]
+        client.associate(contexts, roles=[RoleSelection(CTImageStorage, scu=False, scp=True)])
+        request = CGetRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT.get, priority=0)
+        client.command(request, encode(KEYS, EXPLICIT))
+        client.respond(0xA700, error_comment="DOE^JOHN")
+        client.respond()
+        last = client.messages[-1].message
+        assert isinstance(last, CGetRSP)
+        assert "0xA700" in (last.error_comment or "")
+        assert len(lines(network, "C-GET of 1.2.1: not sent", "0xA700")) == 1
+        assert not lines(network, "DOE")
+        assert "DOE" not in (last.error_comment or "")
+
+    def test_of_what_cannot_be_read(self, network: Network, tmp_path: Any):
+        """Its UID is listed where it is known; the peer does not hear of our paths."""
+        broken, gone = Dataset(), tmp_path / "DOE^JOHN"
+        broken.SOPInstanceUID = "1.2.7"  # and no SOP Class UID
+        away = Instance(CTImageStorage, "1.2.8", EXPLICIT, path=gone, length=8)
+        ours, _ = joined(network, [gone, broken, away, instance(1)])
+        done = network.result(get(ours, KEYS, MemoryStore()).result())
+        assert (done.completed, done.failed) == (1, 3)
+        assert done.failed_sop_instance_uids == ("1.2.7", "1.2.8")
+
+    def test_of_what_cannot_be_read_for_a_c_move(self, network: Network):
+        broken = Dataset()
+        broken.SOPInstanceUID = "1.2.7"
+        place = network.listen([StorageSCP(MemoryStore())])
+        ours, _ = joined(network, [broken, instance(1)], destinations={"DEST": place})
+        done = network.result(move(ours, KEYS, "DEST").result())
+        assert done.failed_sop_instance_uids == ("1.2.7",)
+
+
+class TestAETitles:
+    @pytest.mark.parametrize(("given", "calling"), [("ARCHIVE", "ARCHIVE"), (None, "ANY-SCP")])
+    def test_of_the_sub_operations_of_a_c_move(
+        self, network: Network, given: str | None, calling: str
+    ):
+        """Ours if it is given, else what the mover called us."""
+        place = network.endpoint()
+        destination = network.scripted_acceptor(place)
+        ours, _ = joined(network, [instance(1)], destinations={"DEST": place}, ae_title=given)
+        moving = move(ours, KEYS, "DEST").result()
+        network.run()
+        (request,) = destination.pdus
+        assert isinstance(request, AssociateRQ)
+        assert (request.calling_ae_title, request.called_ae_title) == (calling, "DEST")
+        destination.reject()
+        with pytest.raises(StatusError, match="0xA702"):
+            network.result(moving)
+
+    @pytest.mark.parametrize("title", ["", "A" * 17, "A\\B", "Röntgen", " "])
+    def test_that_are_none(self, network: Network, title: str):
+        ours, _ = joined(network, [])
+        with pytest.raises(MisuseError, match="no AE title"):
+            move(ours, KEYS, title)
+        with pytest.raises(MisuseError, match="no AE title"):
+            network.result(store(ours, instance(1), move_originator=(title, 1)))
+        with pytest.raises(MisuseError, match="no AE title"):
+            RetrieveSCP(lambda *_: [], ae_title=title)
+
+
+class TestMoveHere:
+    def here(self, network: Network, **options: Any) -> "Deferred[SubOperations]":
+        place = network.endpoint()
+        ours, _ = joined(network, [instance(1)], destinations={"ME": place})
+        return move_here(ours, KEYS, MemoryStore(), place, destination="ME", **options)
+
+    def test_with_limits(self, network: Network):
+        """Without any, those of the association."""
+        done = self.here(network, limits=Limits(associations=1, maximum_length=5000))
+        assert network.result(done).completed == 1
+        answer = network.links[-1].near.protocol.user.answer_pdu
+        assert answer.user_information.maximum_length == 5000
+
+    def test_with_an_admission(self, network: Network):
+        asked: list[str] = []
+
+        def admit(requesting: Any) -> Admission:
+            asked.append(requesting.peer.ae_title)
+            raise AssociationRejectedError(1, 1, 3)
+
+        done = self.here(network, admit=admit)
+        with pytest.raises(StatusError, match="0xA702"):
+            network.result(done)
+        assert asked == ["ANY-SCP"]
+
+    def test_does_not_wait_for_associations_that_stay(
+        self, network: Network, archive: tuple[ScriptedPeer, Any]
+    ):
+        peer, ours = archive
+        place = network.endpoint()
+        done = move_here(ours, KEYS, MemoryStore(), place, destination="ME")
+        network.run()
+        mover = network.scripted_requestor(place)
+        mover.associate([(CTImageStorage, [EXPLICIT])], called_ae_title="ME")
+        peer.respond(0)
+        network.advance(1)
+        assert network.result(done).status == 0
+        assert isinstance(mover.pdus[-1], Abort)
+
+
+class TestOptions:
+    """Extended negotiation has a kind of options for each kind of information model."""
+
+    def test_of_models_of_different_kinds(self, network: Network):
+        options = QueryOptions(relational=True)
+        models = [STUDY_ROOT, MODALITY_WORKLIST]
+        scp = QuerySCP(two_matches, models, options=options)
+        extended = {STUDY_ROOT.find: options, MODALITY_WORKLIST.find: WorklistOptions()}
+        ours, _ = network.associate(network.listen([scp]), list(extended), extended=extended)
+        assert ours.extended == {STUDY_ROOT.find: bytes([1])}
+
+    @pytest.mark.parametrize("options", [QueryOptions(), WorklistOptions()])
+    def test_that_fit_no_model(self, options: Options):
+        with pytest.raises(MisuseError, match="for none of its information models"):
+            RetrieveSCP(lambda *_: [], options=options)
+        with pytest.raises(MisuseError, match="for none of its information models"):
+            QuerySCP(two_matches, options=RetrieveOptions())
+
+
+def test_the_log_has_a_line_for_each_that_was_performed(network: Network):
+    place = network.listen([StorageSCP(MemoryStore())])
+    scps: list[Any] = [
+        QuerySCP(two_matches),
+        RetrieveSCP(lambda *_: [instance(1)], destinations={"D": place}, reactor=network.clock),
+    ]
+    ours, theirs = network.associate(network.listen(scps), [STUDY_ROOT.find, *CONTEXTS])
+    network.result(find(ours, KEYS).result())
+    network.result(get(ours, KEYS, MemoryStore()).result())
+    network.result(move(ours, KEYS, "D").result())
+    peer, model = theirs.peer, "of Study Root Query/Retrieve Information Model"
+    done = "1 completed, 0 failed, 0 with warnings"
+    assert lines(network, str(peer), model) == [
+        f"{peer}: C-FIND {model} - FIND: 2 matches",
+        f"{peer}: C-GET {model} - GET: {done}",
+        f"{peer}: C-MOVE {model} - MOVE: {done}",
+    ]
