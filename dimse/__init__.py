@@ -34,6 +34,26 @@ if TYPE_CHECKING:
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
     from dimse.services.answers import Answers
+    from dimse.services.availability import (
+        Availability,
+        AvailabilityNotification,
+        AvailabilitySCP,
+        AvailableInstance,
+        notify_availability,
+    )
+    from dimse.services.commitment import (
+        CommitmentSCP,
+        CommitmentSCU,
+        commit,
+        report,
+        request_commitment,
+    )
+    from dimse.services.commitment_information import (
+        CommitmentRequest,
+        CommitmentResult,
+        FailureReason,
+        Reference,
+    )
     from dimse.services.composite import instance_uids
     from dimse.services.extended import (
         CompositeRetrieveOptions,
@@ -53,6 +73,14 @@ if TYPE_CHECKING:
         n_event_report,
         n_get,
         n_set,
+    )
+    from dimse.services.procedure_step import (
+        MemorySteps,
+        ProcedureStepSCP,
+        ProcedureStepStore,
+        begin_step,
+        complete_step,
+        discontinue_step,
     )
     from dimse.services.query import Matches, QuerySCP, find
     from dimse.services.receiving import CallbackStore, FolderStore, HeldInstance, MemoryStore
@@ -100,6 +128,26 @@ _HOMES = {
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
     "dimse.retrying": ("is_transient", "retry"),
     "dimse.services.answers": ("Answers",),
+    "dimse.services.availability": (
+        "Availability",
+        "AvailabilityNotification",
+        "AvailabilitySCP",
+        "AvailableInstance",
+        "notify_availability",
+    ),
+    "dimse.services.commitment": (
+        "CommitmentSCP",
+        "CommitmentSCU",
+        "commit",
+        "report",
+        "request_commitment",
+    ),
+    "dimse.services.commitment_information": (
+        "CommitmentRequest",
+        "CommitmentResult",
+        "FailureReason",
+        "Reference",
+    ),
     "dimse.services.extended": (
         "CompositeRetrieveOptions",
         "QueryOptions",
@@ -119,6 +167,14 @@ _HOMES = {
         "n_event_report",
         "n_get",
         "n_set",
+    ),
+    "dimse.services.procedure_step": (
+        "MemorySteps",
+        "ProcedureStepSCP",
+        "ProcedureStepStore",
+        "begin_step",
+        "complete_step",
+        "discontinue_step",
     ),
     "dimse.services.query": ("Matches", "QuerySCP", "find"),
     "dimse.services.receiving": ("CallbackStore", "FolderStore", "HeldInstance", "MemoryStore"),
@@ -165,13 +221,22 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "AssociationError",
     "AssociationPool",
     "AssociationRejectedError",
+    "Availability",
+    "AvailabilityNotification",
+    "AvailabilitySCP",
+    "AvailableInstance",
     "CallbackStore",
     "Category",
+    "CommitmentRequest",
+    "CommitmentResult",
+    "CommitmentSCP",
+    "CommitmentSCU",
     "CompositeRetrieveOptions",
     "ConnectionLostError",
     "ContextError",
     "DimseError",
     "Event",
+    "FailureReason",
     "FileStore",
     "FolderStore",
     "HeldInstance",
@@ -181,6 +246,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "Limits",
     "Listener",
     "Matches",
+    "MemorySteps",
     "MemoryStore",
     "MisuseError",
     "NormalizedSCP",
@@ -188,10 +254,13 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "Operation",
     "Outcome",
     "Peer",
+    "ProcedureStepSCP",
+    "ProcedureStepStore",
     "ProtocolError",
     "QueryOptions",
     "QuerySCP",
     "ReceivedInstance",
+    "Reference",
     "ReleasedError",
     "Reply",
     "Requesting",
@@ -211,7 +280,11 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "VerificationSCP",
     "WorklistOptions",
     "associate",
+    "begin_step",
+    "commit",
     "common_extended",
+    "complete_step",
+    "discontinue_step",
     "echo",
     "find",
     "get",
@@ -229,6 +302,9 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "n_event_report",
     "n_get",
     "n_set",
+    "notify_availability",
+    "report",
+    "request_commitment",
     "retry",
     "saml",
     "send",

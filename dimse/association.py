@@ -242,7 +242,7 @@ class Association:
         say to which of two C-GETs an instance belongs (PS3.4 C.4.3.3).
         """
         if any(scp.contexts.keys() & each.contexts.keys() for each in self._lent):
-            raise MisuseError(f"{self.peer}: one C-GET at a time on an association")
+            raise MisuseError(f"{self.peer}: one C-GET at a time on an association, and one commit")
         self._lent.append(scp)
         self._performer.scps.insert(0, scp)
         try:
@@ -277,7 +277,7 @@ class Association:
         """Fires with the reason when the association is over; `ReleasedError` is the good one."""
         if self.ended is not None:
             return succeed(self.ended)
-        waiter: Deferred[AssociationError] = Deferred()
+        waiter: Deferred[AssociationError] = Deferred(self._end_waiters.remove)
         self._end_waiters.append(waiter)
         return waiter
 
@@ -433,9 +433,8 @@ class Association:
                 release.callback(None)
             else:
                 release.errback(reason)
-        waiters, self._end_waiters = self._end_waiters, []
-        for waiter in waiters:
-            waiter.callback(reason)
+        while self._end_waiters:
+            self._end_waiters.pop(0).callback(reason)
 
 
 def _aborted(why: str) -> AssociationAbortedError:

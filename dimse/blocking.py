@@ -30,7 +30,17 @@ from dimse import requestor
 from dimse.association import Association
 from dimse.errors import AssociationError, MisuseError
 from dimse.message.status import Status
-from dimse.services import normalized, query, retrieve, sending, storage, verification
+from dimse.services import (
+    availability,
+    commitment,
+    normalized,
+    procedure_step,
+    query,
+    retrieve,
+    sending,
+    storage,
+    verification,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -197,6 +207,13 @@ class BlockingAssociation:
     n_action = _method(_blocking(normalized.n_action))
     n_create = _method(_blocking(normalized.n_create))
     n_delete = _method(_blocking(normalized.n_delete))
+    commit = _method(_blocking(commitment.commit))
+    request_commitment = _method(_blocking(commitment.request_commitment))
+    report = _method(_blocking(commitment.report))
+    begin_step = _method(_blocking(procedure_step.begin_step))
+    complete_step = _method(_blocking(procedure_step.complete_step))
+    discontinue_step = _method(_blocking(procedure_step.discontinue_step))
+    notify_availability = _method(_blocking(availability.notify_availability))
     release = _method(_blocking(Association.release))
 
     def __init__(self, association: Association) -> None:

@@ -108,8 +108,9 @@ class StatusError(DimseError):
     Raised to the SCU for a response of the category Failure; raised by what performs an
     operation to answer with `status` and, when given, `comment` as Error Comment (0000,0902), the
     tags `offending` as Offending Element (0000,0901) or Attribute Identifier List (0000,1005),
-    and `data`, an encoded data set, where the response has one. At the SCU `response` is the
-    message that came, and of a C-GET or C-MOVE `sub_operations` its `SubOperations`.
+    `error_id` as Error ID (0000,0903), and `data`, an encoded data set, where the response has
+    them. At the SCU `response` is the message that came, and of a C-GET or C-MOVE `sub_operations`
+    its `SubOperations`.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class StatusError(DimseError):
         offending: tuple[int, ...] = (),
         *,
         data: bytes | None = None,
+        error_id: int | None = None,
         response: object = None,
     ) -> None:
         if not 0 <= status <= 0xFFFF:
@@ -132,6 +134,7 @@ class StatusError(DimseError):
         self.comment = comment
         self.offending = offending
         self.data = data
+        self.error_id = error_id
         self.response = response
         self.sub_operations: Any = None
 

@@ -314,7 +314,10 @@ class Performance:
         if self._handler is not None:
             self._handler.fail(error)
         if isinstance(error, StatusError):
-            self._respond(Outcome(error.status, error.data, error.comment, error.offending))
+            elements = {"error_id": error.error_id}
+            self._respond(
+                Outcome(error.status, error.data, error.comment, error.offending, elements)
+            )
         elif self._is_the_end(error):
             self._respond(CANCEL)
         else:

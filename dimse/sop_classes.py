@@ -22,6 +22,8 @@ from pydicom.uid import (
 STORAGE_COMMITMENT_PUSH = "1.2.840.10008.1.20.1"
 STORAGE_COMMITMENT_PULL = "1.2.840.10008.1.20.2"  # retired
 MODALITY_PERFORMED_PROCEDURE_STEP = "1.2.840.10008.3.1.2.3.3"
+MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE = "1.2.840.10008.3.1.2.3.4"
+INSTANCE_AVAILABILITY_NOTIFICATION = "1.2.840.10008.5.1.4.33"
 UPS_PUSH = "1.2.840.10008.5.1.4.34.6.1"
 UPS_WATCH = "1.2.840.10008.5.1.4.34.6.2"
 UPS_PULL = "1.2.840.10008.5.1.4.34.6.3"
@@ -241,7 +243,7 @@ SOP_CLASSES: dict[str, SOPClass] = {
     },
     # Procedure Step (PS3.4 F), Storage Commitment (J), Unified Procedure Step (CC)
     MODALITY_PERFORMED_PROCEDURE_STEP: SOPClass("Procedure Step (MPPS)", "N-CREATE N-SET"),
-    "1.2.840.10008.3.1.2.3.4": SOPClass("Procedure Step (MPPS Retrieve)", "N-GET"),
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE: SOPClass("Procedure Step (MPPS Retrieve)", "N-GET"),
     "1.2.840.10008.3.1.2.3.5": SOPClass("Procedure Step", "N-EVENT-REPORT"),  # MPPS Notification
     STORAGE_COMMITMENT_PUSH: SOPClass(
         "Storage Commitment", "N-ACTION N-EVENT-REPORT", "1.2.840.10008.1.20.1.1"
@@ -269,7 +271,7 @@ SOP_CLASSES: dict[str, SOPClass] = {
     "1.2.840.10008.5.1.1.23": SOPClass(f"{_PRINT} (Presentation LUT)", "N-CREATE N-DELETE"),
     # Others
     "1.2.840.10008.1.1": SOPClass("Verification", "C-ECHO"),
-    "1.2.840.10008.5.1.4.33": SOPClass("Instance Availability Notification", "N-CREATE"),
+    INSTANCE_AVAILABILITY_NOTIFICATION: SOPClass("Instance Availability Notification", "N-CREATE"),
     "1.2.840.10008.5.1.1.33": SOPClass("Media Creation Management", "N-CREATE N-ACTION N-GET"),
     "1.2.840.10008.1.40": SOPClass(
         f"{_LOGGING} (Procedural Event Logging)", "N-ACTION", "1.2.840.10008.1.40.1"

@@ -141,6 +141,15 @@ class TestRelease:
         assert link.near.lost
         assert net.clock.getDelayedCalls() == []
 
+    def test_when_ended_cancelled(self, pair: Pair):
+        """Before the end, and by another one in the middle of it: all others fire."""
+        first, second, third, last = (pair[0].when_ended() for _ in range(4))
+        first.addErrback(lambda failure: failure.trap(CancelledError)).cancel()
+        third.addErrback(lambda failure: failure.trap(CancelledError))
+        second.addCallback(lambda _: third.cancel())
+        pair[0].abort()
+        assert all(each.called for each in (second, third, last))
+
     def test_when_ended_afterwards(self, net: Net, pair: Pair):
         pair[0].abort()
         assert net.outcome(pair[0].when_ended()).value is pair[0].ended

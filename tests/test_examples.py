@@ -303,6 +303,35 @@ class TestFolder:
         assert {match.QueryRetrieveLevel for match in matches} == {level}
 
 
+@pytest.fixture
+def department(tmp_path: Path) -> Iterator[Server]:
+    yield from serving("department_scp.py", tmp_path)
+
+
+@pytest.mark.peer
+class TestDepartment:
+    def test_commitment(self, department: Server, tmp_path: Path) -> None:
+        """What was stored is committed; what is gone is not."""
+        code, output = example("commitment_scu.py", department.port, INSTANCE)
+        assert (code, output) == (0, f"0x0000 (Stored)\n{UID} is safe\n")
+        (tmp_path / f"{UID}.dcm").unlink()
+        command = [sys.executable, "-m", "dimse", "commit", "127.0.0.1", str(department.port)]
+        done = run([*command, INSTANCE], env=ENV)
+        assert done.returncode == 1
+        assert "no such object instance" in done.stdout
+
+    def test_procedure_step(self, department: Server) -> None:
+        code, output = example("performed_step_scu.py", department.port, INSTANCE)
+        uid = output.split()[0]
+        assert (code, output) == (0, f"{uid} 0x0000 (Success)\n")
+        assert f"{uid} COMPLETED" in department.log()
+
+    def test_availability(self, department: Server) -> None:
+        code, output = example("availability_scu.py", department.port, INSTANCE)
+        assert (code, output) == (0, "0x0000 (Success)\n")
+        assert f"{UID} ONLINE ARCHIVE" in department.log()
+
+
 @pytest.mark.peer
 class TestAcceptors:
     def test_storage_scp_gets_the_data_set_bit_for_bit(self, storage_scp: Server) -> None:

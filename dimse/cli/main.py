@@ -16,6 +16,8 @@ _COMMANDS = {
     "worklist": "Ask a peer what is scheduled (C-FIND of the Modality Worklist).",
     "get": "Fetch instances from a peer on the same association (C-GET).",
     "move": "Let a peer send instances to another node, or here (C-MOVE).",
+    "commit": "Ask a peer to keep what it has been sent (storage commitment).",
+    "mpps": "Tell a peer of a performed procedure step (MPPS).",
 }
 
 

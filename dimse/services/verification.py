@@ -45,7 +45,14 @@ def succeeded(answer: Answer) -> Status:
         lists = ("offending_element", "attribute_identifier_list")
         offending = next((tags for name in lists if (tags := getattr(response, name, None))), ())
         comment = response.error_comment or ""
-        raise StatusError(status, comment, offending, data=answer.data, response=response)
+        raise StatusError(
+            status,
+            comment,
+            offending,
+            data=answer.data,
+            error_id=getattr(response, "error_id", None),
+            response=response,
+        )
     return status
 
 
