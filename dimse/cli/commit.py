@@ -23,7 +23,7 @@ from dimse.services.instance import Instance
 from dimse.services.sending import find_files
 from dimse.services.verification import VerificationSCP
 from dimse.sop_classes import STORAGE_COMMITMENT_PUSH
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 
 def _references(

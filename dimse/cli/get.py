@@ -27,7 +27,7 @@ from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, ProposedContext, associat
 from dimse.services.extended import RetrieveOptions
 from dimse.services.retrieve import get, get_contexts
 from dimse.services.storage import InstanceStore
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 
 def _uids(kind: str) -> Callable[..., tuple[str, ...]]:

@@ -23,7 +23,7 @@ from dimse.services.procedure_step import (
     discontinue_step,
 )
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 _ENDS = {COMPLETED: complete_step, DISCONTINUED: discontinue_step}
 

@@ -18,7 +18,7 @@ from dimse.services.commitment_information import Reference
 from dimse.services.normalized import NormalizedSCP, Reply, n_create
 from dimse.sop_classes import INSTANCE_AVAILABILITY_NOTIFICATION
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP as MPPS
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 _INSTANCE_AVAILABILITY = 0x00080056
 _REFERENCED_SOP_SEQUENCE = 0x00081199

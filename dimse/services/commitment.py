@@ -48,7 +48,8 @@ from dimse.services.commitment_information import (
 from dimse.services.instance import Instance
 from dimse.services.verification import succeeded
 from dimse.sop_classes import SOP_CLASSES, STORAGE_COMMITMENT_PUSH
-from dimse.ul.negotiation import AcceptedContext, SupportedContext, is_uid
+from dimse.uids import is_uid
+from dimse.ul.negotiation import AcceptedContext, SupportedContext
 
 _INSTANCE = SOP_CLASSES[STORAGE_COMMITMENT_PUSH].instance  # the well-known one (PS3.4 J.3.5)
 _REQUEST_STORAGE_COMMITMENT = 1  # the action (PS3.4 J.3.2.1.1)

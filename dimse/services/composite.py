@@ -12,7 +12,7 @@ from dimse.message.status import IDENTIFIER_MISMATCH
 from dimse.services.dataset import encode, uids_of
 from dimse.services.instance import Instance
 from dimse.services.transcoding import LONGEST, encapsulated, held, read
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 BULK_DATA: dict[str, tuple[int, int]] = {
     "Float Pixel Data": (0x7FE00008, 0xFFFFFFFF),

@@ -32,7 +32,7 @@ from pydicom.uid import (
 
 from dimse.errors import DimseError, MisuseError, NotAnInstanceError
 from dimse.services.dataset import check_text, culprit
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 PREAMBLE_LENGTH = 128
 FILE_META_BEGIN = PREAMBLE_LENGTH + 4  # behind `DICM` (PS3.10 7.1)

@@ -37,7 +37,8 @@ from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.sending import Whole
 from dimse.services.dataset import decode, encode
 from dimse.services.verification import succeeded
-from dimse.ul.negotiation import SupportedContext, is_uid
+from dimse.uids import is_uid
+from dimse.ul.negotiation import SupportedContext
 
 
 @dataclass(frozen=True, slots=True)

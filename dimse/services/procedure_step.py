@@ -30,7 +30,8 @@ from dimse.services.normalized import NormalizedSCP, Reply, n_create, n_set
 from dimse.services.procedure_step_attributes import PROCEDURE_STEP
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP as MPPS
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE as MPPS_RETRIEVE
-from dimse.ul.negotiation import SupportedContext, is_uid
+from dimse.uids import is_uid
+from dimse.ul.negotiation import SupportedContext
 
 IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
 """Performed Procedure Step Status (PS3.4 F.7.2)."""

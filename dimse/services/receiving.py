@@ -24,7 +24,7 @@ from dimse.services.instance import Instance
 from dimse.services.part10 import file_head
 from dimse.services.partial_file import InThread, PartialFile, in_reactor_thread, refused
 from dimse.services.storage import ReceivedInstance
-from dimse.ul.negotiation import is_uid
+from dimse.uids import is_uid
 
 _MEGABYTE = 1024 * 1024
 

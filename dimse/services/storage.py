@@ -25,11 +25,11 @@ from dimse.services.instance import Instance
 from dimse.services.transcoding import transcoded
 from dimse.services.verification import succeeded
 from dimse.sop_classes import NOT_STORAGE, STORAGE_SOP_CLASSES
+from dimse.uids import is_uid
 from dimse.ul.negotiation import (
     AcceptedContext,
     SupportedContext,
     is_ae_title,
-    is_uid,
 )
 
 

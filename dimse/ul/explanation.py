@@ -6,7 +6,8 @@ from typing import NamedTuple
 from pydicom._uid_dict import UID_dictionary
 
 from dimse.sop_classes import serves
-from dimse.ul.items import UID_LENGTH, PresentationContextAC, PresentationContextRQ, RoleSelection
+from dimse.uids import UID_LENGTH, is_uid
+from dimse.ul.items import PresentationContextAC, PresentationContextRQ, RoleSelection
 from dimse.ul.negotiation import (
     RESULTS,
     AcceptedContext,
@@ -15,7 +16,6 @@ from dimse.ul.negotiation import (
     SupportedContext,
     agreed_extended,
     agreed_window,
-    is_uid,
     selected_roles,
     settle,
 )

@@ -21,7 +21,6 @@ _WINDOW = Struct(">HH")
 _CONTEXT_HEADER = Struct(">BxBx")
 _IDENTITY_HEADER = Struct(">BB")
 
-UID_LENGTH = 64  # PS3.8 F.1
 # So many and one are kept of a context: enough to see that they are too many (four times what
 # `Limits` takes), and 128 contexts full of short names cannot become ten times their size.
 _TRANSFER_SYNTAXES = 256

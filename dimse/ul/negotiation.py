@@ -10,9 +10,9 @@ from enum import IntEnum
 
 from dimse.errors import AbortReason, MisuseError, ProtocolError, RejectResult, RejectSource
 from dimse.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dimse.uids import is_uid
 from dimse.ul.identity import IdentityType
 from dimse.ul.items import (
-    UID_LENGTH,
     AsynchronousOperationsWindow,
     PresentationContextAC,
     PresentationContextRQ,
@@ -34,7 +34,6 @@ from dimse.ul.pdu import (
 
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"  # the default transfer syntax (PS3.5 10.1)
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")  # ISO 646 without backslash and controls (PS3.5 6.2)
 
 _STANDARD_ROOT = "1.2.840.10008."  # of every UID that the standard assigns (PS3.5 9)
@@ -60,11 +59,6 @@ RESULTS: dict[int, str] = {
     Result.TRANSFER_SYNTAXES_NOT_SUPPORTED: "transfer syntaxes not supported",
 }
 """What the results mean (PS3.8 9.3.3.2 Table 9-18)."""
-
-
-def is_uid(text: str) -> bool:
-    """Whether `text` is a UID (PS3.5 9.1); leading zeros, which the field has, are taken."""
-    return len(text) <= UID_LENGTH and _UID.fullmatch(text) is not None
 
 
 def is_ae_title(text: str) -> bool:

@@ -21,6 +21,7 @@ SAID = {
     "CLASS_INSTANCE_CONFLICT": "class-instance conflict",
     "UNABLE_TO_COUNT_MATCHES": "out of resources - number of matches cannot be computed",
     "UNABLE_TO_PERFORM_SUBOPERATIONS": "out of resources - sub-operations cannot be done",
+    "DATA_SET_MISMATCH": "data set does not match the sop class",
     "IDENTIFIER_MISMATCH": "identifier does not match the sop class",
     "SUBOPERATIONS_WARNING": "sub-operations complete; one or more failures or warnings",
     "CANCEL": "ended because of a c-cancel request",

@@ -10,10 +10,13 @@ import dimse
 
 ROOT = Path(__file__).parents[2]
 FILES = [
+    *(Path(f"dimse/archive/{name}.py") for name in ("attributes", "elements", "header", "values")),
+    Path("dimse/archive/identifier.py"),  # and so what it is made of
     Path("dimse/errors.py"),
     Path("dimse/limits.py"),
     Path("dimse/services/extended.py"),
     Path("dimse/sop_classes.py"),
+    Path("dimse/uids.py"),
     *sorted(
         f.relative_to(ROOT)
         for part in ("ul", "message")

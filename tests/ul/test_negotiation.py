@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dimse.errors import AbortReason, MisuseError, ProtocolError
+from dimse.uids import is_uid
 from dimse.ul.items import (
     PresentationContextAC,
     PresentationContextRQ,
@@ -17,7 +18,6 @@ from dimse.ul.negotiation import (
     Result,
     SupportedContext,
     is_ae_title,
-    is_uid,
     negotiate,
     propose,
     refusals,
