@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dimse.acceptor import AcceptorFactory, Listener, listen
     from dimse.admission import Admission, Requesting
+    from dimse.archive.archive import Archive
     from dimse.archive.files import FileStore
     from dimse.association import Association
     from dimse.errors import (
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
     from dimse.services.query import Matches, QuerySCP, find
     from dimse.services.receiving import CallbackStore, FolderStore, HeldInstance, MemoryStore
     from dimse.services.retrieve import Retrieval, SubOperations, get, get_contexts, move, move_here
-    from dimse.services.retrieving import RetrieveSCP
+    from dimse.services.retrieving import Destination, RetrieveSCP
     from dimse.services.sending import SendResult, send
     from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP, store
     from dimse.services.verification import VerificationSCP, echo
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "dimse.acceptor": ("AcceptorFactory", "Listener", "listen"),
     "dimse.admission": ("Admission", "Requesting"),
+    "dimse.archive.archive": ("Archive",),
     "dimse.archive.files": ("FileStore",),
     "dimse.association": ("Association",),
     "dimse.errors": (
@@ -186,7 +188,7 @@ _HOMES = {
         "move",
         "move_here",
     ),
-    "dimse.services.retrieving": ("RetrieveSCP",),
+    "dimse.services.retrieving": ("Destination", "RetrieveSCP"),
     "dimse.services.sending": ("SendResult", "send"),
     "dimse.services.storage": ("InstanceStore", "ReceivedInstance", "StorageSCP", "store"),
     "dimse.services.verification": ("VerificationSCP", "echo"),
@@ -215,6 +217,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "Admission",
     "Answer",
     "Answers",
+    "Archive",
     "Associating",
     "Association",
     "AssociationAbortedError",

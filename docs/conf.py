@@ -34,6 +34,9 @@ myst_heading_anchors = 2
 TABLES = {
     table.__name__.replace("_", "-"): table
     for table in (
+        facts.archive_differences,
+        facts.archive_keys,
+        facts.configuration,
         facts.hostile_cases,
         facts.hostile_groups,
         facts.limits,

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from dimse.archive.attributes import KEPT, Level, name_of
+from dimse.archive.selection import COMPUTED
 from dimse.events import NAMES
 from dimse.limits import Limits
 from dimse.message.status import CATEGORIES, Status
 from dimse.message.statuses import ROWS
+from dimse.server.keys import KEYS
+from tests.interop.differences import DIFFERENCES
+from tests.interop.rules import CHARACTER_SETS, QUERIES, REFUSED, shown
 
 TESTS = Path(__file__).parents[1] / "tests"
 
@@ -34,6 +39,16 @@ def limits() -> list[list[str]]:
         option = f"--{each.name.replace('_', '-')}"
         default = f"{each.default} {each.metadata['unit']}"
         rows.append([f"`{each.name}`", f"`{option}`", default, each.metadata["doc"]])
+    return rows
+
+
+def configuration() -> list[list[str]]:
+    """Every key of the configuration file: what it can be, its default, its option, its purpose."""
+    rows = [["key", "what it is for", "what it can be", "default", "option"]]
+    for key in KEYS:
+        default = "needed" if key.required else key.default
+        option = ", ".join(f"`{each}`" for each in key.option.split(", ") if each)
+        rows.append([f"`{key.section}.{key.name}`", key.doc, key.kind.allowed, default, option])
     return rows
 
 
@@ -97,4 +112,26 @@ def events() -> list[list[str]]:
     rows = [["event", "measurements", "metadata"]]
     for name, both in NAMES.items():
         rows.append([f"`{name}`", *(", ".join(f"`{each}`" for each in names) for names in both)])
+    return rows
+
+
+def archive_keys() -> list[list[str]]:
+    """The keys of each level: those that are kept, and those that are computed."""
+    rows = [["level", "attributes", "computed"]]
+    for level in Level:
+        kept = [each.keyword for each in KEPT.values() if each.level is level]
+        computed = [name_of(tag) for tag, its_level in COMPUTED.items() if its_level is level]
+        rows.append([level.name, ", ".join(kept), ", ".join(computed)])
+    return rows
+
+
+def archive_differences() -> list[list[str]]:
+    """The queries that DCMTK's dcmqrscp answers otherwise than the archive."""
+    rows = [["rule", "level", "keys", "the archive", "dcmqrscp", "why"]]
+    for query in (*QUERIES, *CHARACTER_SETS, *REFUSED):
+        if query.title in DIFFERENCES:
+            theirs, why = DIFFERENCES[query.title]
+            ours = f"finds {query.found}" if query.found else "0xA900"
+            keys = f"`{shown(query.keys)}`" if query.keys else ""
+            rows.append([query.rule, query.level, keys, ours, theirs, why])
     return rows

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 import dimse
-from dimse.server.service import Node
+from dimse.server.node import Node
 
 
 def make_application(host: str, port: str, folder: str, clock: Any) -> MultiService:

@@ -17,6 +17,7 @@ import pytest
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 SCRIPTS = Path(sys.executable).parent
+_OWN_PACKAGE = ("openssl", "strace")  # Debian's packages of their names; all else is DCMTK's
 
 Argument = str | Path
 
@@ -30,7 +31,7 @@ def tool(name: str) -> str:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     path = shutil.which(name, path=os.pathsep.join(f for f in folders if Path(f) != SCRIPTS))
     if path is None:
-        message = f"no {name}: apt-get install {'openssl' if name == 'openssl' else 'dcmtk'}"
+        message = f"no {name}: apt-get install {name if name in _OWN_PACKAGE else 'dcmtk'}"
         if os.environ.get("DIMSE_REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)
@@ -138,11 +139,16 @@ def running(
 
 
 @contextmanager
-def twistd_dimse(storage: Path, *options: Argument) -> Iterator[Server]:
-    """`twistd dimse` on a free port of 127.0.0.1, storing into `storage`; `options` are added."""
+def twistd_dimse(
+    storage: Path, *options: Argument, under: Sequence[Argument] = ()
+) -> Iterator[Server]:
+    """`twistd dimse` on a free port of 127.0.0.1, storing into `storage`; `options` are added.
+
+    `under` is a command that runs it, such as strace.
+    """
     port = free_port()
     listen = f"tcp:{port}:interface=127.0.0.1"
-    args: list[Argument] = [SCRIPTS / "twistd", "--nodaemon", "--pidfile=", "dimse"]
+    args: list[Argument] = [*under, SCRIPTS / "twistd", "--nodaemon", "--pidfile=", "dimse"]
     args += ["--listen", listen, "--storage", storage, *options]
     with running(args, port) as server:
         yield server

@@ -1,7 +1,7 @@
-"""The object store: one DICOM file an instance, durable before a success is answered.
+"""Objects in a folder: one DICOM file an instance, whole or not there.
 
     incoming/<random>.part      being received, or left by a crash and removed at the next start
-    objects/xx/<hash>.dcm       whole instances; the name is a hash of the SOP Instance UID, and
+    objects/xx/<key>.dcm        whole instances; the key is a hash of the SOP Instance UID, and
                                 nothing a peer sent is ever part of a path
     lock                        held by the one server that uses the folder
 
@@ -12,23 +12,25 @@ exists is never opened for writing.
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dimse.archive.committing import GroupCommit, settle
+from dimse.archive.objects import StoredInstance, key_of
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
-from dimse.message.status import (
-    OUT_OF_RESOURCES,
-    Status,
-)
+from dimse.message.status import OUT_OF_RESOURCES, Status
 from dimse.performing import Operation
+from dimse.services.instance import Instance
 from dimse.services.part10 import file_head
 from dimse.services.partial_file import InThread, PartialFile, in_reactor_thread, refused
 from dimse.services.storage import ReceivedInstance
@@ -38,40 +40,29 @@ DURABILITIES = {
     "relaxed": "a success means that the operating system has the instance: no fsync",
 }
 
+_SYNCS = 8  # at once; they wait for the disk, and more bring little
+_AT_ONCE = 1024 * 1024  # read of a file to digest it
 _SHARDS = [f"{number:02x}" for number in range(256)]
+_SUFFIX = ".dcm"
 
 
-class FileStore:
-    """Keeps instances as DICOM files below `folder` (design: one server, many associations).
+class ObjectFolder:
+    """An `ObjectStore` below `folder`; `durable` objects are synced before a commit ends.
 
-    `durability` is a key of `DURABILITIES`. With `full`, the commits of all associations are
-    done together in a thread: each file is synced and linked, then each folder is synced, and
-    only then the successes are answered. The folder is opened by `open`, or with the first
-    instance.
+    Used by one server at a time, which holds a lock. Below `reserve` bytes of free space nothing
+    is taken any more.
     """
 
     log = Logger()
 
-    def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        durability: str = "full",
-        limits: Limits | None = None,
-        in_thread: InThread | None = None,
-    ) -> None:
-        if durability not in DURABILITIES:
-            raise MisuseError(f"durability {durability!r} is none of {', '.join(DURABILITIES)}")
+    def __init__(self, folder: str | os.PathLike[str], *, durable: bool, reserve: int) -> None:
         self.folder = Path(folder)
-        self.durability = durability
+        self.durable = durable
         self._incoming = self.folder / "incoming"
         self._objects = self.folder / "objects"
-        self._reserve = (limits or Limits()).disk_reserve
-        self._in_thread = in_thread or in_reactor_thread
-        self._queue: list[tuple[PartialFile, Deferred[int]]] = []
-        self._committing = False
-        self._closing: list[Deferred[None]] = []
+        self._reserve = reserve
         self._lock: int | None = None
+        self._syncing = ThreadPoolExecutor(_SYNCS, "dimse-sync")  # starts none until it is used
 
     def open(self) -> Self:
         """Lock the folder, make what is missing, remove what a crash has left.
@@ -86,9 +77,22 @@ class FileStore:
                 raise MisuseError(f"store {self.folder}: {error.strerror}") from error
         return self
 
-    def begin(self, instance: ReceivedInstance, operation: Operation) -> PartialFile:
-        """A sink for one instance; raises `StatusError` when there is no room for it."""
-        self.open()
+    def close(self) -> None:
+        """Let another server have the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def begin(
+        self,
+        key: str,
+        head: bytes,
+        commit: Callable[[PartialFile], "Deferred[int]"] | None = None,
+    ) -> PartialFile:
+        """A new file that begins with `head`; raises `StatusError` when there is no room for it.
+
+        `commit` is what `finish` does with it, where the file is a sink itself.
+        """
         try:
             free = self._free()
             if free < self._reserve:
@@ -100,35 +104,102 @@ class FileStore:
                 )
                 raise StatusError(OUT_OF_RESOURCES, "the disk is almost full")
             part = f"{self._incoming}/{secrets.token_hex(16)}.part"
-            commit = self._commit_later if self.durability == "full" else self._commit_now
-            return PartialFile(
-                part, self._final(instance.sop_instance_uid), file_head(instance), commit
-            )
+            return PartialFile(part, str(self.path_of(key)), head, commit)
         except OSError as error:
             raise refused(error) from error
+
+    def commit(self, objects: Sequence[PartialFile]) -> list[Status | Failure]:
+        """Sync all files, link each, then sync each folder; when that fails, none is there."""
+        try:
+            return self._commit(objects)
+        except BaseException:  # such as a lack of memory
+            self.retract(objects)
+            raise
+
+    def _commit(self, objects: Sequence[PartialFile]) -> list[Status | Failure]:
+        synced = (
+            self._together(PartialFile.sync, objects) if self.durable else [None] * len(objects)
+        )
+        outcomes = [
+            failed if isinstance(failed, Failure) else outcome_of(file.publish)
+            for file, failed in zip(objects, synced, strict=True)
+        ]
+        if self.durable:
+            folders = sorted({os.path.dirname(file.final) for file in objects})
+            for failed in self._together(_sync_folder, folders):
+                if isinstance(failed, Failure):
+                    self.retract(objects)
+                    return [failed for _ in objects]
+        return outcomes
+
+    def _together(self, step: Callable[[Any], None], each: Sequence[Any]) -> list[Failure | None]:
+        """Take a step that syncs for each, several at once: the file system then does in one
+        write of its journal what it does in one for each, if it is asked one after the other."""
+        steps = [partial(outcome_of, partial(step, one)) for one in each]
+        if len(steps) == 1:
+            return [steps[0]()]
+        return list(self._syncing.map(lambda step: step(), steps))
+
+    def retract(self, objects: Iterable[PartialFile]) -> None:
+        """Take their final names away again."""
+        for file in objects:
+            outcome_of(file.retract)
+
+    def path_of(self, key: str) -> Path:
+        """The file of the object of that key, if it is there."""
+        return self._objects / key[:2] / f"{key}{_SUFFIX}"
+
+    def keys(self, low: str, high: str) -> list[str]:
+        """The keys from `low`, up to but without `high`, in their order."""
+        shards = [shard for shard in _SHARDS if low[:2] <= shard < high]
+        names = (name for shard in shards for name in sorted(os.listdir(self._objects / shard)))
+        keys = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        return [key for key in keys if low <= key < high]
+
+    def read(self, key: str, offset: int, length: int) -> bytes:
+        """A range of a file; raises `OSError` when it is not there."""
+        with self._reading(key) as fd:
+            return os.pread(fd, length, offset)
+
+    def instance(self, stored: StoredInstance) -> Instance:
+        """Its instance, to be sent from its file."""
+        received = stored.received
+        return Instance(
+            received.sop_class_uid,
+            received.sop_instance_uid,
+            received.transfer_syntax,
+            path=self.path_of(stored.key),
+            offset=stored.offset,
+            length=stored.length,
+        )
+
+    def digest(self, key: str, offset: int) -> str:
+        """The SHA-256 of all from `offset` on."""
+        digest = sha256()
+        with self._reading(key) as fd:
+            while data := os.pread(fd, _AT_ONCE, offset):
+                digest.update(data)
+                offset += len(data)
+        return digest.hexdigest()
+
+    def delete(self, key: str) -> None:
+        """Remove a file for good."""
+        path = self.path_of(key)
+        path.unlink(missing_ok=True)
+        if self.durable:
+            _sync_folder(path.parent)
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[int]:
+        fd = os.open(self.path_of(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def _free(self) -> int:
         space = os.statvfs(self._incoming)
         return space.f_bavail * space.f_frsize
-
-    def path_of(self, sop_instance_uid: str) -> Path:
-        """Where the instance of that UID is kept, if it is."""
-        return Path(self._final(sop_instance_uid))
-
-    def _final(self, sop_instance_uid: str) -> str:
-        name = sha256(sop_instance_uid.encode()).hexdigest()
-        return f"{self._objects}/{name[:2]}/{name}.dcm"
-
-    def close(self) -> "Deferred[None]":
-        """Let another server have the folder; fires when what is being committed is done."""
-        if self._committing:
-            closed: Deferred[None] = Deferred()
-            self._closing.append(closed)
-            return closed
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-        return succeed(None)
 
     def _prepare(self) -> None:
         for folder in (self.folder, self._incoming, self._objects):
@@ -142,7 +213,8 @@ class FileStore:
         self._lock = lock
         for shard in _SHARDS:
             (self._objects / shard).mkdir(mode=0o700, exist_ok=True)
-        _sync_folders((self._objects, self.folder, self.folder.absolute().parent))
+        for folder in (self._objects, self.folder, self.folder.absolute().parent):
+            _sync_folder(folder)
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:
             part.unlink()
@@ -155,80 +227,88 @@ class FileStore:
         if leftovers:
             self.log.info("removed {count} partial files of an earlier run", count=len(leftovers))
 
+
+class FileStore:
+    """Keeps instances as DICOM files below `folder` (design: one server, many associations).
+
+    `durability` is a key of `DURABILITIES`. With `full`, the commits of all associations are
+    done together in a thread: each file is synced and linked, then each folder is synced, and
+    only then the successes are answered. The folder is opened by `open`, or with the first
+    instance. There is no index, and nothing looks into the data sets: that is an `Archive`.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        durability: str = "full",
+        limits: Limits | None = None,
+        in_thread: InThread = in_reactor_thread,
+    ) -> None:
+        reserve = (limits or Limits()).disk_reserve
+        self.durability = durability
+        self._objects = ObjectFolder(folder, durable=is_durable(durability), reserve=reserve)
+        self._commits = GroupCommit(self._commit, discard, in_thread)
+
+    def __str__(self) -> str:
+        """Where instances go and how safe they are, for a log."""
+        return f"instances go to {self.folder.absolute()}, durability {self.durability}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._objects.folder
+
+    def open(self) -> Self:
+        """Lock the folder, make what is missing, remove what a crash has left.
+
+        Raises `MisuseError` when another server holds the folder, or it cannot be used.
+        """
+        self._objects.open()
+        return self
+
+    def begin(self, instance: ReceivedInstance, operation: Operation) -> PartialFile:
+        """A sink for one instance; raises `StatusError` when there is no room for it."""
+        self.open()
+        commit = self._commits.add if self._objects.durable else self._commit_now
+        return self._objects.begin(key_of(instance.sop_instance_uid), file_head(instance), commit)
+
+    def path_of(self, sop_instance_uid: str) -> Path:
+        """Where the instance of that UID is kept, if it is."""
+        return self._objects.path_of(key_of(sop_instance_uid))
+
+    def close(self) -> "Deferred[None]":
+        """Let another server have the folder; fires when what is being committed is done."""
+        return self._commits.idle().addCallback(lambda _: self._objects.close())
+
+    def _commit(self, files: list[PartialFile]) -> list[Status | Failure]:
+        outcomes = self._objects.commit(files)
+        discard(files)
+        return outcomes
+
     def _commit_now(self, file: PartialFile) -> "Deferred[int]":
         if os.path.lexists(file.final):  # to compare may take long
-            return self._commit_later(file)
+            return self._commits.add(file)
         result: Deferred[int] = Deferred()
-        _settle(result, _outcome(file.publish))
+        settle(result, outcome_of(file.publish))
         file.discard()
         return result
 
-    def _commit_later(self, file: PartialFile) -> "Deferred[int]":
-        result: Deferred[int] = Deferred()
-        self._queue.append((file, result))
-        self._commit_next()
-        return result
 
-    def _commit_next(self) -> None:
-        """Commit all that wait together; those that come meanwhile are the next group."""
-        if self._committing or not self._queue:
-            return
-        group, self._queue = self._queue, []
-        self._committing = True
-
-        def done(outcomes: list[Status | Failure]) -> None:
-            self._committing = False
-            self._commit_next()
-            if self._closing and not self._committing:
-                closing, self._closing = self._closing, []
-                self.close()
-                for closed in closing:
-                    closed.callback(None)
-            for (_, result), outcome in zip(group, outcomes, strict=True):
-                _settle(result, outcome)
-
-        def crashed(failure: Failure) -> None:
-            for file, _ in group:
-                file.discard()
-            done([failure] * len(group))
-
-        commit = partial(_commit, [file for file, _ in group], self.durability == "full")
-        self._in_thread(commit).addCallbacks(done, crashed)
+def is_durable(durability: str) -> bool:
+    """What a key of `DURABILITIES` means; raises `MisuseError` for another word."""
+    if durability not in DURABILITIES:
+        raise MisuseError(f"durability {durability!r} is none of {', '.join(DURABILITIES)}")
+    return durability == "full"
 
 
-def _commit(files: list[PartialFile], durable: bool) -> list[Status | Failure]:
-    """Publish a group, durably or not; runs in a thread. One outcome a file, in order."""
-
-    def sync_and_publish(file: PartialFile) -> Status:
-        if durable:
-            file.sync()
-        return file.publish()
-
-    def sync_folders() -> None:
-        if durable:
-            _sync_folders({os.path.dirname(file.final) for file in files})
-
-    outcomes = [_outcome(partial(sync_and_publish, file)) for file in files]
-    synced = _outcome(sync_folders)
-    if isinstance(synced, Failure):
-        for file in files:
-            _outcome(file.retract)
-        outcomes = [synced for _ in files]
+def discard(files: Iterable[PartialFile]) -> None:
+    """Remove their names in `incoming`."""
     for file in files:
         file.discard()
-    return outcomes
 
 
-def _sync_folders(folders: Iterable[str | Path]) -> None:
-    for folder in folders:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def _outcome(step: Callable[[], Any]) -> Any:
+def outcome_of(step: Callable[[], Any]) -> Any:
     """What a step returns, or a Failure with the status that it, or its `OSError`, earns."""
     try:
         return step()
@@ -238,8 +318,9 @@ def _outcome(step: Callable[[], Any]) -> Any:
         return Failure(refused(error))
 
 
-def _settle(result: "Deferred[int]", outcome: Status | Failure) -> None:
-    if isinstance(outcome, Failure):
-        result.errback(outcome)
-    else:
-        result.callback(outcome)
+def _sync_folder(folder: str | Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

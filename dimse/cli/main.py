@@ -18,6 +18,8 @@ _COMMANDS = {
     "move": "Let a peer send instances to another node, or here (C-MOVE).",
     "commit": "Ask a peer to keep what it has been sent (storage commitment).",
     "mpps": "Tell a peer of a performed procedure step (MPPS).",
+    "serve": "Run a DICOM node, as twistd dimse does.",
+    "index": "Look after the index of a node.",
 }
 
 

@@ -1,7 +1,9 @@
-"""The options of `twistd dimse`."""
+"""The options of `twistd dimse` and `dimse serve`."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from twisted.python.usage import Options as UsageOptions
@@ -10,7 +12,11 @@ from twisted.python.usage import UsageError
 from dimse.archive.files import DURABILITIES
 from dimse.errors import MisuseError
 from dimse.limits import Limits
-from dimse.ul.negotiation import is_ae_title, is_uid
+from dimse.server import kinds
+from dimse.server.config import Configuration, KnownPeer, Peers, read_configuration
+from dimse.server.kinds import Kind
+from dimse.uids import is_uid
+from dimse.ul.negotiation import is_ae_title
 
 DEFAULT_PORT = 11112  # registered for DICOM, and needs no privileges (PS3.8 9.1.1)
 
@@ -26,6 +32,23 @@ def _option(name: str) -> str:
     return name.replace("_", "-")
 
 
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()  # it is read again when the working directory is another one
+
+
+def _of(kind: Kind) -> Callable[[str], Any]:
+    """What Twisted takes to check an option."""
+
+    def take(text: str) -> Any:
+        try:
+            return kind.take(text)
+        except ValueError as error:
+            why = f" ({error})" if str(error) else ""
+            raise ValueError(f"it must be {kind.allowed}{why}") from error
+
+    return take
+
+
 def _limit(field: Any) -> list[Any]:
     number: Callable[[str], Any] = int if isinstance(field.default, int) else float
     if field.metadata["unit"] == "s":
@@ -35,17 +58,37 @@ def _limit(field: Any) -> list[Any]:
 
 
 class Options(UsageOptions):
-    """What a node can be told on its command line; every limit of `Limits` is an option."""
+    """What a node can be told on its command line; every limit of `Limits` is an option.
+
+    What was not given is not a key. `configuration` is what comes of the options and the file of
+    `--config`; the options win.
+    """
 
     synopsis = "[options]"
     longdesc = (
-        "A DICOM node: answers C-ECHO and keeps the instances that it gets by C-STORE. "
+        "A DICOM node: keeps the instances that it gets by C-STORE, and answers C-ECHO, C-FIND, "
+        "C-GET and C-MOVE. "
         "It takes what every peer sends it: keep it on a network that you trust."
     )
     optParameters = [  # noqa: RUF012  as usage.Options wants it
+        ["config", "c", None, "TOML file with what is not given here", _absolute],
         ["port", "p", None, f"TCP port to listen on (default {DEFAULT_PORT})", _port],
-        ["storage", None, "dimse-storage", "folder that keeps the instances"],
-        ["durability", None, "full", "; ".join(f"{k}: {v}" for k, v in DURABILITIES.items())],
+        ["storage", None, "dimse-storage", "folder that keeps the instances", Path],
+        [
+            "index",
+            None,
+            None,
+            "URL of the index, such as postgresql+psycopg://user@host/database "
+            "(default: index.sqlite in the storage folder)",
+            _of(kinds.INDEX_URL),
+        ],
+        [
+            "durability",
+            None,
+            "full",
+            "; ".join(f"{k}: {v}" for k, v in DURABILITIES.items()),
+            _of(kinds.one_of(DURABILITIES)),
+        ],
         *map(_limit, fields(Limits)),
     ]
     optFlags = [  # noqa: RUF012  as usage.Options wants it
@@ -54,37 +97,97 @@ class Options(UsageOptions):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's is untyped
-        self["listen"] = []
-        self["aet"] = []
-        self["transfer-syntax"] = []
+        self.clear()  # of the defaults, which are for the help
+        self.configuration = Configuration()
+        self._addresses: dict[str, tuple[str, int]] = {}
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file, if there is one."""
+        return self.get("config")
+
+    def opt_version(self) -> None:
+        """Show the version of dimse."""
+        print("dimse", version("dimse"))  # noqa: T201  it was asked for
+        raise SystemExit(0)
 
     def opt_listen(self, endpoint: str) -> None:
         """An endpoint to listen on, such as tcp:11112:interface=127.0.0.1; may be repeated."""
-        self["listen"].append(endpoint)
+        try:
+            self.setdefault("listen", []).append(kinds.ENDPOINT.take(endpoint))
+        except ValueError as error:
+            raise UsageError(
+                f"--listen is {endpoint!r} ({error}); it must be {kinds.ENDPOINT.allowed}"
+            ) from error
 
     def opt_aet(self, title: str) -> None:
         """A called AE title to answer to; may be repeated. Any, unless given."""
         if not is_ae_title(title):
             raise UsageError(f"{title!r} is no AE title of 1 to 16 characters")
-        self["aet"].append(title)
+        self.setdefault("aet", []).append(title)
+
+    def opt_peer(self, peer: str) -> None:
+        """AET=HOST:PORT, a peer and where it is, for C-MOVE to it; may be repeated."""
+        title, _, address = peer.partition("=")
+        host, _, port = address.rpartition(":")
+        try:
+            place = kinds.HOST.take(host), kinds.PORT.take(int(port))
+            self._addresses[kinds.AE_TITLE.take(title)] = place
+        except ValueError:
+            raise UsageError(f"{peer!r} is not of the form AET=HOST:PORT") from None
 
     def opt_transfer_syntax(self, uid: str) -> None:
         """A transfer syntax to take; may be repeated, in order of preference. Any, unless given."""
         if not is_uid(uid):
             raise UsageError(f"{uid!r} is no UID")
-        self["transfer-syntax"].append(uid)
+        self.setdefault("transfer-syntax", []).append(uid)
 
     def postOptions(self) -> None:
-        """Check what belongs together, and make `limits` and `endpoints` of it."""
-        if self["durability"] not in DURABILITIES:
-            raise UsageError(f"--durability is one of {', '.join(DURABILITIES)}")
+        """Join the options with the file."""
         try:
-            self["limits"] = Limits(
-                **{each.name: self[_option(each.name)] for each in fields(Limits)}
-            )
+            self.configuration = self._joined()
         except MisuseError as error:
             raise UsageError(str(error)) from error
-        port = self["port"]
-        if port is None and not self["listen"]:
-            port = DEFAULT_PORT
-        self["endpoints"] = ([] if port is None else [f"tcp:{port}"]) + self["listen"]
+
+    def read_peers(self) -> Peers:
+        """The peers, as the file has them now and the options; raises `MisuseError`."""
+        return self._joined().peers
+
+    def _joined(self) -> Configuration:
+        configuration = Configuration()
+        if self.file is not None:
+            configuration = read_configuration(self.file)
+        given = {name: self[option] for name, option in _OPTIONS.items() if option in self}
+        endpoints = [f"tcp:{self['port']}"] if "port" in self else []
+        endpoints += self.get("listen", [])
+        limits = {
+            each.name: self[_option(each.name)]
+            for each in fields(Limits)
+            if _option(each.name) in self
+        }
+        return replace(
+            configuration,
+            endpoints=tuple(endpoints) or configuration.endpoints or (f"tcp:{DEFAULT_PORT}",),
+            limits=replace(configuration.limits, **limits),
+            peers=self._with_addresses(configuration.peers),
+            **given,
+        )
+
+    def _with_addresses(self, peers: Peers) -> Peers:
+        """The peers of the file, and those that are given, which may be the same."""
+        joined = dict(peers)
+        for title, (host, port) in self._addresses.items():
+            peer = joined.get(title) or KnownPeer(ae_title=title)
+            joined[title] = replace(peer, host=host, port=port)
+        return joined
+
+
+_OPTIONS = {
+    "ae_titles": "aet",
+    "folder": "storage",
+    "durability": "durability",
+    "transfer_syntaxes": "transfer-syntax",
+    "promiscuous": "promiscuous",
+    "index": "index",
+}
+"""Fields of `Configuration` that an option of its own takes the place of."""

@@ -1,101 +1,65 @@
-"""The service of a DICOM node: `twistd dimse`, or part of an application of yours."""
+"""What `twistd dimse` and `dimse serve` run."""
 
-from collections.abc import Iterable
-from importlib.metadata import version
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from twisted.application.internet import StreamServerEndpointService as _Listening
-from twisted.application.service import MultiService
-from twisted.application.strports import service as listening_service
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.python.usage import UsageError
 
 from dimse.acceptor import AcceptorFactory
-from dimse.archive.files import FileStore
 from dimse.errors import MisuseError
+from dimse.server.node import Node
 from dimse.server.options import Options
-from dimse.services.storage import StorageSCP
+from dimse.server.peers import PeerBook
 from dimse.services.verification import VerificationSCP
 
-__all__ = ["Node", "Options", "makeService"]
+try:
+    from dimse.archive.archive import Archive
+except ImportError as error:  # what the library alone does not need is not there
+    raise UsageError(f"the node needs pip install 'dimse[server]' ({error})") from error
 
-
-class Node(MultiService):
-    """Listens on some endpoints for one acceptor and its store.
-
-    The ports are bound with the privileges that `twistd --uid` gives up afterwards; the store is
-    opened without them. Stopping lets open associations finish, for `Limits.grace` seconds.
-    """
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        factory: AcceptorFactory,
-        store: FileStore,
-        endpoints: Iterable[str | IStreamServerEndpoint],
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's is untyped
-        self._factory = factory
-        self._store = store
-        self._bound = False  # a port that never listened cannot be stopped
-        for endpoint in endpoints:
-            listening: Any = listening_service if isinstance(endpoint, str) else _Listening
-            listening(endpoint, factory).setServiceParent(self)
-
-    def privilegedStartService(self) -> None:
-        """Bind the ports."""
-        self._bound = True
-        super().privilegedStartService()  # type: ignore[no-untyped-call]  # Twisted's is untyped
-
-    def startService(self) -> None:
-        """Open the store, then take associations; raises `MisuseError` if there is no store."""
-        try:
-            self._store.open()
-        except MisuseError:
-            self._unbind()
-            raise
-        self._bound = True
-        super().startService()  # type: ignore[no-untyped-call]  # Twisted's is untyped
-        self._log.info(
-            "dimse {version}: instances go to {folder}, durability {durability}",
-            version=version("dimse"),
-            folder=self._store.folder.absolute(),
-            durability=self._store.durability,
-        )
-
-    def stopService(self) -> Deferred[None]:
-        """Stop listening, drain, close the store; fires when all is done."""
-        stopped = self._unbind().addCallback(
-            lambda _: self._factory.drain(self._factory.limits.grace)
-        )
-        return stopped.addCallback(lambda _: self._store.close())
-
-    def _unbind(self) -> Deferred[Any]:
-        if not self._bound:
-            return succeed(None)
-        self._bound = False
-        return maybeDeferred(super().stopService)
+__all__ = ["Node", "Options", "makeService", "rebuild_index"]
 
 
 def makeService(options: Options) -> Node:
-    """The node that `options` describe, on the reactor that runs."""
+    """The node that `options` describe, on the reactor that runs.
+
+    With a configuration file SIGHUP renews its peers.
+    """
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
     clock: Any = reactor
-    store = FileStore(
-        options["storage"], durability=options["durability"], limits=options["limits"]
+    configuration, limits = options.configuration, options.configuration.limits
+    archive = Archive(
+        configuration.folder,
+        index=configuration.index,
+        durability=configuration.durability,
+        limits=limits,
+        unknown_matches=configuration.unknown_matches,
     )
-    storage = StorageSCP(
-        store,
-        transfer_syntaxes=options["transfer-syntax"] or None,
-        promiscuous=bool(options["promiscuous"]),
+    peers = PeerBook(configuration.peers, limits, options.read_peers)
+    services = archive.scps(
+        destinations=peers.destination,
+        transfer_syntaxes=configuration.transfer_syntaxes or None,
+        promiscuous=configuration.promiscuous,
     )
+    scps = [VerificationSCP(), *services]
     factory = AcceptorFactory(
-        [VerificationSCP(), storage],
-        ae_titles=options["aet"],
-        limits=options["limits"],
+        scps,
+        ae_titles=configuration.ae_titles,
+        limits=limits,
         clock=clock,
+        admit=partial(peers.admission, scps),
     )
-    return Node(factory, store, options["endpoints"])
+    renew = peers.renew if options.file is not None else None
+    return Node(factory, archive, configuration.endpoints, renew=renew)
+
+
+def rebuild_index(
+    folder: Path, index: str | None, progress: Callable[[int], None]
+) -> tuple[int, int]:
+    """Make the index of the store in `folder` again, as `Archive.rebuild` does."""
+    if not (folder / "objects").is_dir():
+        raise MisuseError(f"{folder} is no store of instances: it has no objects")
+    return Archive(folder, index=index).rebuild(progress)

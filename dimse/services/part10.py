@@ -19,6 +19,7 @@ _VERSION = Struct("<HH2s2xI2s").pack(0x0002, 0x0001, b"OB", 2, b"\0\1")
 HEAD_LENGTH = len(_BEGIN) + _GROUP_LENGTH.size
 _AT_ONCE = 1024 * 1024  # compared of two files
 _LONGEST = 1024  # of what follows: three UIDs, two AE titles, and what we say of ourselves
+LONGEST_HEAD = HEAD_LENGTH + _LONGEST
 
 
 def _element(element: int, vr: bytes, text: str) -> bytes:
@@ -68,7 +69,7 @@ def same_data_set(existing: int, ours: int, offset: int) -> bool:
     our files any more.
     """
     position = data_set_offset(os.pread(existing, HEAD_LENGTH, 0))
-    if _identity_of(os.pread(existing, position, 0)) != _identity_of(os.pread(ours, offset, 0)):
+    if identity_of(os.pread(existing, position, 0)) != identity_of(os.pread(ours, offset, 0)):
         return False
     while True:
         one = os.pread(existing, _AT_ONCE, position)
@@ -79,14 +80,13 @@ def same_data_set(existing: int, ours: int, offset: int) -> bool:
         position, offset = position + len(one), offset + len(one)
 
 
-def _identity_of(head: bytes) -> dict[int, bytes]:
-    """SOP class, instance and transfer syntax by element, from the head of a file of ours."""
+def identity_of(head: bytes) -> tuple[str, str, str]:
+    """SOP class, instance and transfer syntax, from the head of a file of ours."""
     found = {}
     position = HEAD_LENGTH + len(_VERSION)
     while position + _SHORT.size <= len(head):
         _, element, _, length = _SHORT.unpack_from(head, position)
         position += _SHORT.size
-        if element in (0x0002, 0x0003, 0x0010):
-            found[element] = head[position : position + length]
+        found[element] = head[position : position + length].decode("latin-1").rstrip("\0")
         position += length
-    return found
+    return found.get(0x0002, ""), found.get(0x0003, ""), found.get(0x0010, "")

@@ -27,9 +27,9 @@ log = Logger()
 class PartialFile:
     """The sink of one instance that becomes the file `final`.
 
-    `part` is its name until then, `head` what precedes the data set, and `commit(file)` is what
-    `finish` does: it publishes and discards the file, and fires with the status. Every `OSError`
-    is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
+    `part` is its name until then, and `head` what precedes the data set. Where there is a
+    `commit(file)`, that is what `finish` does: it publishes and discards the file, and fires with
+    the status. Every `OSError` is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
     """
 
     __slots__ = ("_commit", "_head", "_offset", "fd", "final", "part", "published", "synced")
@@ -39,7 +39,7 @@ class PartialFile:
         part: str,
         final: str,
         head: bytes,
-        commit: Callable[["PartialFile"], "Deferred[int]"],
+        commit: Callable[["PartialFile"], "Deferred[int]"] | None = None,
     ) -> None:
         self.part = part
         self.final = final
@@ -65,6 +65,7 @@ class PartialFile:
         if self._head:
             self.discard()
             raise StatusError(CANNOT_UNDERSTAND, "the data set is empty")
+        assert self._commit is not None
         return self._commit(self)
 
     def abort(self, reason: DimseError) -> None:

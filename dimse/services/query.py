@@ -135,10 +135,11 @@ class QuerySCP:
             count = 0
             async with aclosing(matches) if hasattr(matches, "aclose") else nullcontext():
                 async for match in matches:
-                    status, dataset = match if isinstance(match, tuple) else (PENDING, match)
+                    status, found = match if isinstance(match, tuple) else (PENDING, match)
                     if status not in PENDING_CODES:
                         return status  # type: ignore[no-any-return]  # looked at like any other
-                    await operation.pending(status, encode(dataset, syntax))
+                    data = found if isinstance(found, bytes) else encode(found, syntax)
+                    await operation.pending(status, data)
                     count += 1
             say(operation, f"{count} matches")
             return SUCCESS

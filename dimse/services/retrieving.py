@@ -1,7 +1,7 @@
 """Retrieval as SCP: what C-GET and C-MOVE ask for is sent, one sub-operation after the other
 (PS3.4 C.4.2.3, C.4.3.3)."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from dimse.errors import (
     StatusError,
 )
 from dimse.events import Span
+from dimse.limits import Limits
 from dimse.message.messages import CGetRQ, CMoveRQ
 from dimse.message.status import (
     CANCEL,
@@ -33,7 +34,7 @@ from dimse.message.status import (
     Category,
     Status,
 )
-from dimse.performing import Operation, Outcome, Performing
+from dimse.performing import Operation, Outcome, Performing, escaped
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
@@ -52,6 +53,24 @@ from dimse.sop_classes import (
 from dimse.ul.negotiation import SupportedContext, is_ae_title
 
 _log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a C-MOVE sends to, and how.
+
+    `place` is `"host:port"` or an endpoint. What is in none of `transfer_syntaxes` is converted to
+    one of them where that can be; any is sent unless they are given. `limits` are the bounds of
+    the association, those of the one that the C-MOVE came on unless given.
+    """
+
+    place: str | IStreamClientEndpoint
+    transfer_syntaxes: Sequence[str] = ()
+    limits: Limits | None = None
+
+
+Place = str | IStreamClientEndpoint | Destination
+Destinations = Mapping[str, Place] | Callable[[str], Place | None]
 
 
 @dataclass(slots=True)
@@ -125,11 +144,11 @@ class RetrieveSCP:
     over keeps the memory flat, however many there are. An Instance says who it is, so its file is
     not opened before it is sent. What the peer does not take in its transfer syntax is converted
     (`transcode`), and for `WITHOUT_BULK_DATA` bulk data is left out (`without_bulk_data`).
-    `destinations` maps the AE titles of C-MOVE destinations to where they are, `"host:port"` or an
-    endpoint, or is a function that does, with None for one unknown: no other place is ever
-    connected to, as the AE title `ae_title`, or else as what the peer called us. `models` are the
-    information models it answers for, `options` what it supports of the extended negotiation of
-    those that have these. For C-GET it takes the SCU role of `sop_classes`, with
+    `destinations` maps the AE titles of C-MOVE destinations to where they are, `"host:port"`, an
+    endpoint or a `Destination`, or is a function that does, with None for one unknown: no other
+    place is ever connected to, as the AE title `ae_title`, or else as what the peer called us.
+    `models` are the information models it answers for, `options` what it supports of the extended
+    negotiation of those that have these. For C-GET it takes the SCU role of `sop_classes`, with
     `transfer_syntaxes`; unless they are given any, but of those in one context first what is not
     compressed, for that is what can always be sent.
 
@@ -142,8 +161,7 @@ class RetrieveSCP:
         retrieve: Callable[[Dataset, Operation], Any],
         models: Iterable[InformationModel] = (STUDY_ROOT,),
         *,
-        destinations: Mapping[str, str | IStreamClientEndpoint]
-        | Callable[[str], str | IStreamClientEndpoint | None] = {},  # noqa: B006  never changed
+        destinations: Destinations = {},  # noqa: B006  never changed
         options: Options | None = None,
         sop_classes: Iterable[str] = STORAGE_SOP_CLASSES,
         transfer_syntaxes: tuple[str, ...] | None = None,
@@ -184,9 +202,11 @@ class RetrieveSCP:
             identifier = received(data, operation)
             place = None
             if isinstance(request, CMoveRQ):
-                place = self._resolve(request.move_destination)
+                title = request.move_destination
+                place = self._resolve(title)
                 if place is None:
-                    raise StatusError(MOVE_DESTINATION_UNKNOWN, "not a destination known here")
+                    comment = f"destination {escaped(title)} is not known here"
+                    raise StatusError(MOVE_DESTINATION_UNKNOWN, comment)
             found = await maybeDeferred(self._retrieve, identifier, operation)
             if not isinstance(found, Sized):
                 found = list(found)
@@ -238,17 +258,19 @@ class RetrieveSCP:
         )
 
     def _move(
-        self, operation: Operation, found: Iterable[Sendable], place: str | IStreamClientEndpoint
+        self, operation: Operation, found: Iterable[Sendable], place: Place
     ) -> AsyncGenerator[SendResult, None]:
         """Send on associations of our own; cancelled, as `_get`."""
         request: Any = operation.request
+        to = place if isinstance(place, Destination) else Destination(place)
         return send(
-            place,
+            to.place,
             found,
             called_ae_title=request.move_destination,
             calling_ae_title=self._ae_title or operation.ae_title,
             priority=request.priority,
-            limits=operation.association.limits,
+            limits=to.limits or operation.association.limits,
+            transfer_syntaxes=to.transfer_syntaxes,
             progress=lambda _: operation.progressed(),
             move_originator=(operation.peer.ae_title, request.message_id),
             reactor=self._reactor or operation.association.clock,

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -84,13 +84,15 @@ async def send(
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
     move_originator: tuple[str, int] | None = None,
+    transfer_syntaxes: Container[str] = (),
     reactor: Any = None,
 ) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
 
     The SOP classes and transfer syntaxes of what is to be sent are proposed, and what it can be
     converted to for a peer that takes nothing else (`context_proposals`); when that needs more than
-    128 presentation contexts, one association follows the other. Nothing that happens to one
+    128 presentation contexts, one association follows the other. `transfer_syntaxes` narrow that
+    down for what is in one of them, or can be converted to one. Nothing that happens to one
     instance raises, or keeps another from being sent: when an association ends, the instances on
     their way have that error, and the rest goes on a new one. After three in a row that brought
     nothing, or one that cannot be established, the rest gets its error too.
@@ -125,7 +127,7 @@ async def send(
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)
     patience = _PATIENCE
     while plans.waiting:
-        flight = _Flight(one, to_their_end=move_originator is not None)
+        flight = _Flight(one, transfer_syntaxes, to_their_end=move_originator is not None)
         flight.take(plans.waiting)
         ended: AssociationError = ReleasedError("the peer released the association")
         try:
@@ -190,6 +192,7 @@ class _Flight:
     """
 
     store: Callable[[Association, Instance], Deferred[Status]]
+    transfer_syntaxes: Container[str]
     to_their_end: bool
     batch: deque[_Planned] = field(default_factory=deque)
     contexts: dict[tuple[str, tuple[str]], None] = field(default_factory=dict)  # in their order
@@ -202,11 +205,17 @@ class _Flight:
     def take(self, waiting: deque[_Planned]) -> None:
         """As many of those that wait as its contexts can carry (PS3.8 9.3.2.2), in their order."""
         while waiting:
-            contexts = self.contexts | dict.fromkeys(waiting[0][1].context_proposals())
+            contexts = self.contexts | dict.fromkeys(self._proposals(waiting[0][1]))
             if len(contexts) > (len(self.contexts) if self.negotiated else MAXIMUM_CONTEXTS):
                 return
             self.contexts = contexts
             self.batch.append(waiting.popleft())
+
+    def _proposals(self, instance: Instance) -> list[tuple[str, tuple[str]]]:
+        """What to propose for it: what has one of the transfer syntaxes wanted, if any has."""
+        proposals = instance.context_proposals()
+        wanted = self.transfer_syntaxes
+        return [each for each in proposals if each[1][0] in wanted] or proposals
 
     def begin(self, association: Association) -> bool:
         """Fill the operations window; returns whether anything is under way."""

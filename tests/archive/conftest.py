@@ -1,12 +1,13 @@
-"""An object store of its own for each test."""
+"""An object store of its own for each test, and an index in either database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dimse.archive.files import FileStore
 from tests.archive.storing import LIMITS, synchronously
+from tests.databases import new_database, postgresql
 
 
 @pytest.fixture
@@ -19,3 +20,20 @@ def store(folder: Path) -> Iterator[FileStore]:
     store = FileStore(folder, limits=LIMITS, in_thread=synchronously).open()
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)]
+)
+def new_index(request: pytest.FixtureRequest) -> Callable[[], str | None]:
+    """Makes the URL of a new index, in either database."""
+    if request.param == "sqlite":
+        return lambda: None
+    server = request.getfixturevalue("postgresql_server")
+    return lambda: new_database(server)

@@ -9,6 +9,7 @@ import pytest
 from twisted.plugins import dimse_plugin
 
 import dimse
+from dimse.server.keys import KEYS, SERVICES
 from docs import facts, state_machine
 from tests.tables import rows
 
@@ -81,6 +82,20 @@ def test_every_option_of_the_node_is_a_limit_or_documented() -> None:
 def test_every_limit_is_in_its_table() -> None:
     _, *body = facts.limits()
     assert [row[0].strip("`") for row in body] == [each.name for each in fields(dimse.Limits)]
+
+
+def test_every_key_of_the_configuration_is_in_its_table() -> None:
+    """With the options of the node, each of which is there as it is on the command line."""
+    _, *body = facts.configuration()
+    assert [row[0].strip("`") for row in body] == [f"{key.section}.{key.name}" for key in KEYS]
+    named = {option for row in body for option in re.findall(r"--([a-z-]+)", row[4])}
+    options = {name.rstrip("=") for name in dimse_plugin.dimse.options().longOpt}
+    assert named == options - {"config", "help", "version"}
+
+
+def test_every_service_of_a_peer_is_documented() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \| (C-\w+) \|$", page, re.MULTILINE) == list(SERVICES.items())
 
 
 @pytest.mark.parametrize("name", dimse.__all__)

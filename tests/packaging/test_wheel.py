@@ -61,8 +61,18 @@ class TestWheel:
         output = call(scripts / "twistd", "--help", cwd=tmp_path)
         assert any(line.split()[:1] == ["dimse"] for line in output.splitlines())
 
-    def test_twistd_dimse_needs_no_extra(self, scripts: Path, tmp_path: Path) -> None:
-        assert "--port" in call(scripts / "twistd", "dimse", "--help", cwd=tmp_path)
+    def test_twistd_dimse_says_which_extra_it_needs(
+        self, scripts: Path, wheel: Path, tmp_path: Path
+    ) -> None:
+        command: list[str | Path] = [scripts / "twistd", "dimse", "--help"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        output = done.stdout + done.stderr
+        assert done.returncode == 1
+        assert "pip install 'dimse[server]'" in output
+        assert "Traceback" not in output
+        extra = f"{wheel}[server]"
+        call(scripts / "python", "-m", "pip", "install", "--quiet", extra, cwd=tmp_path)
+        assert "--port" in call(*command, cwd=tmp_path)
 
     def test_command_line(self, scripts: Path, wheel: Path, tmp_path: Path) -> None:
         call(scripts / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=tmp_path)

@@ -1,6 +1,7 @@
 """The options of `twistd dimse`."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,29 +9,33 @@ from twisted.python.usage import UsageError
 
 from dimse.archive.files import DURABILITIES
 from dimse.limits import Limits
+from dimse.server.config import Configuration
 from dimse.server.options import Options
 
 
-def parsed(*args: str) -> Options:
+def parsed(*args: str) -> Configuration:
     options = Options()
     options.parseOptions(args)
-    return options
+    return options.configuration
 
 
 class TestDefaults:
     def test_port_11112_and_a_folder_here(self) -> None:
         """11112 is the registered port that needs no privileges (PS3.8 9.1.1)."""
-        options = parsed()
-        assert options["endpoints"] == ["tcp:11112"]
-        assert options["storage"] == "dimse-storage"
-        assert options["durability"] == "full"
-        assert options["limits"] == Limits()
-        assert not options["promiscuous"]
-        assert (options["aet"], options["transfer-syntax"]) == ([], [])
+        assert parsed() == Configuration(
+            endpoints=("tcp:11112",),
+            folder=Path("dimse-storage"),
+            durability="full",
+            limits=Limits(),
+        )
+
+    def test_are_in_the_help(self) -> None:
+        assert "[default: dimse-storage]" in " ".join(str(Options()).split())
+        assert f"[default: {Limits().associations}]" in " ".join(str(Options()).split())
 
     def test_lists_are_not_shared(self) -> None:
-        parsed("--aet", "ONE", "--transfer-syntax", "1.2", "--listen", "tcp:0")
-        assert parsed()["aet"] == parsed()["transfer-syntax"] == parsed()["listen"] == []
+        parsed("--aet", "ONE", "--transfer-syntax", "1.2", "--listen", "tcp:0", "--peer", "A=h:1")
+        assert parsed() == Configuration(endpoints=("tcp:11112",))
 
 
 class TestEndpoints:
@@ -47,24 +52,28 @@ class TestEndpoints:
     def test_default_port_gives_way_to_what_is_named(
         self, args: list[str], endpoints: list[str]
     ) -> None:
-        assert parsed(*args)["endpoints"] == endpoints
+        assert list(parsed(*args).endpoints) == endpoints
 
 
 class TestValues:
     def test_every_other_option(self) -> None:
-        options = parsed(
+        configuration = parsed(
             *("--storage", "here", "--durability", "relaxed", "--promiscuous"),
-            *("--aet", "ARCHIVE", "--aet", "PACS 2"),
+            *("--aet", "ARCHIVE", "--aet", "PACS 2", "--index", "sqlite:///i"),
             *("--transfer-syntax", "1.2.840.10008.1.2.1", "--transfer-syntax", "1.2.840.10008.1.2"),
+            *("--peer", "WS=ws:104", "--peer", "CT 1=[::1]:11113"),
         )
-        assert (options["storage"], options["durability"]) == ("here", "relaxed")
-        assert options["promiscuous"]
-        assert options["aet"] == ["ARCHIVE", "PACS 2"]
-        assert options["transfer-syntax"] == ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+        assert (configuration.folder, configuration.durability) == (Path("here"), "relaxed")
+        assert configuration.promiscuous
+        assert configuration.index == "sqlite:///i"
+        assert configuration.ae_titles == ["ARCHIVE", "PACS 2"]
+        assert configuration.transfer_syntaxes == ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
+        addresses = {title: peer.address for title, peer in configuration.peers.items()}
+        assert addresses == {"WS": "ws:104", "CT 1": "[::1]:11113"}
 
     @pytest.mark.parametrize("durability", DURABILITIES)
     def test_durabilities_are_in_the_help(self, durability: str) -> None:
-        assert parsed("--durability", durability)["durability"] == durability
+        assert parsed("--durability", durability).durability == durability
         assert f"{durability}: " in " ".join(str(Options()).split())
 
     @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
@@ -73,7 +82,7 @@ class TestValues:
         value = limit.default * 2
         name = limit.name.replace("_", "-")
         expected = Limits(**{limit.name: value})
-        assert parsed(f"--{name}", str(value))["limits"] == expected != Limits()
+        assert parsed(f"--{name}", str(value)).limits == expected != Limits()
         assert f"--{name}=" in str(Options())
 
     @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
@@ -83,7 +92,7 @@ class TestValues:
             parsed(f"--{limit.name.replace('_', '-')}", value)
 
     def test_times_may_have_fractions_and_counts_may_not(self) -> None:
-        assert parsed("--idle", "0.5")["limits"].idle == 0.5
+        assert parsed("--idle", "0.5").limits.idle == 0.5
         with pytest.raises(UsageError):
             parsed("--associations", "1.5")
 
@@ -100,6 +109,17 @@ class TestValues:
             ["--transfer-syntax", "Explicit VR Little Endian"],
             ["--transfer-syntax", "1.2.x"],
             ["--promiscuous=yes"],
+            ["--index", "mysql://host/db"],
+            ["--listen", "tpc:104"],
+            ["--listen", "104"],
+            ["--config", "no-such-file.toml"],
+            ["--peer", "WS"],
+            ["--peer", "WS=ws"],
+            ["--peer", "WS=:104"],
+            ["--peer", "=ws:104"],
+            ["--peer", "WS=ws:0"],
+            ["--peer", "WS=ws:dicom"],
+            ["--peer", "SEVENTEEN LETTERS=ws:104"],
             ["--no-such-option"],
             ["argument"],
         ],

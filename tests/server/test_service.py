@@ -1,6 +1,8 @@
 """The service of `twistd dimse`, on the reactor of the tests and sockets of 127.0.0.1."""
 
 import gc
+import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,21 +20,27 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from zope.interface import implementer
 
 from dimse import (
+    STUDY_ROOT,
     AcceptorFactory,
     AssociationAbortedError,
     AssociationRejectedError,
     Limits,
+    MemoryStore,
     MisuseError,
+    StorageSCP,
     VerificationSCP,
     associate,
     echo,
+    find,
+    listen,
+    move,
     store,
 )
-from dimse.archive.files import FileStore
+from dimse.archive.archive import Archive
 from dimse.server.options import Options
 from dimse.server.service import Node, makeService
 from tests.peers import free_port
-from tests.wire import CT_STORAGE, IMPLICIT
+from tests.wire import CT_STORAGE, IMPLICIT, VERIFICATION
 
 CLOCK: Any = reactor
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -76,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 def node(folder: Path, *endpoints: Any, **limits: Any) -> Node:
     bounds = Limits(disk_reserve=0, **limits)
     factory = AcceptorFactory([VerificationSCP()], limits=bounds, clock=CLOCK)
-    return Node(factory, FileStore(folder, limits=bounds), endpoints)
+    return Node(factory, Archive(folder, limits=bounds), endpoints)
 
 
 def start(service: Node) -> None:
@@ -96,7 +104,7 @@ def is_free(port: int) -> bool:
 
 def is_locked(folder: Path) -> bool:
     """Whether a server uses the folder."""
-    other = FileStore(folder)
+    other = Archive(folder)
     try:
         other.open()
     except MisuseError:
@@ -141,7 +149,8 @@ class TestStart:
         lines = [formatEvent(event) for event in log if event["log_namespace"].startswith("dimse")]
         (line,) = [line for line in lines if "instances go to" in line]
         assert line.startswith("dimse ")
-        assert line.endswith(f"instances go to {folder}, durability full")
+        where = f"instances go to {folder}, durability full, index sqlite:///{folder}/index.sqlite"
+        assert line.endswith(where)
         await service.stopService()
 
     @pytest.mark.parametrize("privileged", [True, False])
@@ -149,7 +158,7 @@ class TestStart:
     async def test_locked_store_is_misuse_and_closes_the_ports(
         self, log: Sequence[LogEvent], folder: Path, privileged: bool
     ) -> None:
-        holder, port = FileStore(folder).open(), free_port()
+        holder, port = Archive(folder).open(), free_port()
         service = node(folder, f"tcp:{port}:interface=127.0.0.1")
         with pytest.raises(MisuseError, match="another server"):
             (start if privileged else Node.startService)(service)
@@ -228,6 +237,8 @@ def instance(sop_class: str) -> Dataset:
     dataset = Dataset()
     dataset.SOPClassUID = sop_class
     dataset.SOPInstanceUID = "1.2.3"
+    dataset.StudyInstanceUID = "1.2"
+    dataset.SeriesInstanceUID = "1.2.1"
     return dataset
 
 
@@ -296,4 +307,131 @@ class TestMakeService:
             await associate(address)
         assert (raised.value.source, raised.value.reason) == (3, 2)  # PS3.8 9.3.4
         await first.release()
+        await service.stopService()
+
+
+def write(file: Path, *peers: str, **more: str) -> list[str]:
+    """A configuration file with these peers, and the option that names it."""
+    tables = [f"[{name}]\n{line}" for name, line in more.items()]
+    file.write_text("\n".join([*tables, *(f"[[peers]]\n{peer}" for peer in peers)]), "utf-8")
+    return ["--config", str(file)]
+
+
+async def hang_up() -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
+    await deferLater(CLOCK, 0)
+    await deferLater(CLOCK, 0)
+
+
+async def uses(address: str) -> set[str]:
+    """What the peer CT1 is given of these SOP classes."""
+    contexts = [VERIFICATION, CT_STORAGE]
+    async with associate(address, contexts, calling_ae_title="CT1") as association:
+        return {context.abstract_syntax for context in association.contexts.values()}
+
+
+class TestConfigurationFile:
+    @pytest_twisted.ensureDeferred
+    async def test_peers_and_their_services(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
+    ) -> None:
+        args = write(tmp_path / "dimse.toml", 'ae_title = "CT1"\nservices = ["echo"]')
+        service, address = made(folder, *args)
+        assert await uses(address) == {VERIFICATION}
+        async with associate(address, [CT_STORAGE], calling_ae_title="OTHER") as association:
+            assert len(association.contexts) == 1
+        await service.stopService()
+
+    @pytest.mark.parametrize("unknown", [True, False])
+    @pytest_twisted.ensureDeferred
+    async def test_unknown_matches(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path, unknown: bool
+    ) -> None:
+        """A study without an accession number, to a query for one (PS3.4 C.2.2.1.2)."""
+        line = f"unknown_matches = {str(unknown).lower()}"
+        service, address = made(folder, *write(tmp_path / "dimse.toml", query=line))
+        keys = Dataset()
+        keys.QueryRetrieveLevel = "STUDY"
+        keys.AccessionNumber = "A1"
+        async with associate(address, [CT_STORAGE, STUDY_ROOT.find]) as association:
+            assert await store(association, instance(CT_STORAGE)) == 0
+            assert len(await find(association, keys)) == int(unknown)
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_move_goes_to_a_peer(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
+    ) -> None:
+        """In the transfer syntax that it is known to want."""
+        with MemoryStore() as received:
+            listener = await listen("tcp:0:interface=127.0.0.1", [StorageSCP(received)])
+            place = f'host = "127.0.0.1"\nport = {listener.address.port}'
+            wants = 'transfer_syntaxes = ["ImplicitVRLittleEndian"]'
+            args = write(tmp_path / "dimse.toml", f'ae_title = "WS"\n{place}\n{wants}')
+            service, address = made(folder, *args)
+            keys = Dataset()
+            keys.QueryRetrieveLevel = "STUDY"
+            keys.StudyInstanceUID = "1.2"
+            contexts: list[Any] = [(CT_STORAGE, [EXPLICIT]), STUDY_ROOT.move]
+            async with associate(address, contexts) as association:
+                assert await store(association, instance(CT_STORAGE)) == 0
+                assert (await move(association, keys, "WS")).completed == 1
+            (held,) = received.instances
+            assert held.instance().transfer_syntax == IMPLICIT
+            await listener.stop()
+            await service.stopService()
+
+
+class TestHangUp:
+    @pytest_twisted.ensureDeferred
+    async def test_renews_the_peers_and_drops_nobody(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "dimse.toml"
+        service, address = made(folder, *write(file, 'ae_title = "CT1"\nservices = ["echo"]'))
+        async with associate(address, calling_ae_title="CT1") as open_before:
+            write(file, 'ae_title = "CT1"\nservices = ["store"]')
+            assert await uses(address) == {VERIFICATION}
+            await hang_up()
+            assert await uses(address) == {CT_STORAGE}
+            assert await echo(open_before) == 0
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_an_error_leaves_the_old_in_force(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "dimse.toml"
+        service, address = made(folder, *write(file, 'ae_title = "CT1"\nservices = ["echo"]'))
+        write(file, 'ae_title = "CT1"\nservices = ["ecco"]')
+        await hang_up()
+        assert await uses(address) == {VERIFICATION}
+        lines = [formatEvent(event) for event in log]
+        assert any(f"{file}, line 3: peers[1].services is" in line for line in lines)
+        await service.stopService()
+
+    @pytest.mark.parametrize("configured", [True, False])
+    @pytest_twisted.ensureDeferred
+    async def test_the_signal_is_taken_with_a_file_alone_and_given_back(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path, configured: bool
+    ) -> None:
+        """A terminal that closes ends a node without a file, as it ends any programme."""
+        before = signal.getsignal(signal.SIGHUP)
+        service, _ = made(folder, *(write(tmp_path / "dimse.toml") if configured else []))
+        assert (signal.getsignal(signal.SIGHUP) is not before) is configured
+        await service.stopService()
+        assert signal.getsignal(signal.SIGHUP) is before
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_platform_without_it(
+        self,
+        log: Sequence[LogEvent],
+        folder: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.delattr(signal, "SIGHUP")
+        service, address = made(folder, *write(tmp_path / "dimse.toml"))
+        async with associate(address) as association:
+            assert await echo(association) == 0
         await service.stopService()

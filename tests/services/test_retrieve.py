@@ -285,9 +285,11 @@ class TestMove:
         assert request.move_originator_message_id == 1
 
     def test_h_d23_unknown_destination(self, network: Network):
+        """Its name is in the answer, and so in both logs."""
         ours, _ = joined(network, [instance(1)])
-        with pytest.raises(StatusError, match="0xA801"):
+        with pytest.raises(StatusError, match="0xA801") as caught:
             network.result(move(ours, KEYS, "ELSEWHERE").result())
+        assert "ELSEWHERE" in caught.value.comment
         assert len(network.links) == 1  # and nothing was connected to
 
     def test_h_d23_destination_that_refuses(self, network: Network):

@@ -140,6 +140,26 @@ class TestContexts:
         for result in results[1:3]:  # no data sets
             assert isinstance(result.error, NotAnInstanceError)
 
+    def test_transfer_syntaxes_that_are_wanted(self, net: Net, archive: Archive):
+        """What can be in one of them is proposed in nothing else; the rest goes as it is."""
+        sent = [instance(1, syntax=IMPLICIT), instance(2, syntax=MPEG)]
+        results = archive.send([*sent, instance(3)], transfer_syntaxes=[IMPLICIT])
+        (link,) = net.links
+        contexts = link.near.protocol.user.contexts.values()
+        assert [context.transfer_syntax for context in contexts] == [IMPLICIT, MPEG]
+        assert [result.source for result in results if result.ok] == sent
+        assert isinstance(results[2].error, NotAnInstanceError)  # to convert it was tried
+
+    @pytest.mark.parametrize("kinds", [128, 129])
+    def test_contexts_that_are_not_wanted_take_no_place(
+        self, net: Net, archive: Archive, kinds: int
+    ):
+        """Each kind would have two proposals without it."""
+        sent = [instance(n, uid) for n, uid in enumerate(STORAGE_SOP_CLASSES[:kinds])]
+        results = archive.send(sent, transfer_syntaxes=[EXPLICIT])
+        assert all(result.ok for result in results)
+        assert len(net.links) == 1 + (kinds > 128)
+
     @pytest.mark.parametrize(
         ("kinds", "associations", "syntax"),
         [(64, 1, EXPLICIT), (65, 2, EXPLICIT), (42, 1, JPEG), (43, 2, JPEG), (128, 1, MPEG)],

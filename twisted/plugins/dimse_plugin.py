@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 dimse = ServiceMaker(
     "dimse",
     "dimse.server.service",
-    "DICOM node: answers C-ECHO and stores what it receives by C-STORE.",
+    "DICOM node: keeps what it receives by C-STORE, and answers queries and retrievals.",
     "dimse",
 )

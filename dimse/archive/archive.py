@@ -1,0 +1,288 @@
+"""The archive: a store of instances with an index, and the services over both."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy.exc import SQLAlchemyError
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dimse.archive import query, retrieval
+from dimse.archive.attributes import KEPT
+from dimse.archive.committing import GroupCommit
+from dimse.archive.files import ObjectFolder, is_durable, outcome_of
+from dimse.archive.header import HeaderScan
+from dimse.archive.index import Index, reason, sqlite_url
+from dimse.archive.objects import ABOVE_ALL, LOWEST, ObjectStore, StoredInstance, key_of
+from dimse.errors import DimseError, StatusError
+from dimse.limits import Limits
+from dimse.message.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Status
+from dimse.performing import SCP, Operation
+from dimse.services.part10 import LONGEST_HEAD, data_set_offset, file_head, identity_of
+from dimse.services.partial_file import InThread, in_reactor_thread
+from dimse.services.query import QuerySCP
+from dimse.services.retrieving import Destinations, RetrieveSCP
+from dimse.services.storage import ReceivedInstance, StorageSCP
+
+_WANTED = frozenset(KEPT)
+_AT_ONCE = 1024 * 1024  # read of an object to index it again
+_A_FEW = 200  # instances that are indexed again in one transaction
+
+
+class _Incoming:
+    """The sink of one instance: to its object, past the header scan and the digest."""
+
+    def __init__(self, received: ReceivedInstance, archive: "Archive") -> None:
+        head = file_head(received)
+        self._received = received
+        self._scan = HeaderScan(received, _WANTED)
+        self._digest = sha256()
+        self._offset = len(head)
+        self._length = 0
+        self._archive = archive
+        self.object = archive.objects.begin(key_of(received.sop_instance_uid), head)
+        self.stored: StoredInstance | None = None
+
+    def write(self, data: memoryview) -> None:
+        """The next bytes of the data set."""
+        self._scan.feed(data)
+        self._digest.update(data)
+        self._length += len(data)
+        self.object.write(data)
+
+    def finish(self) -> "Deferred[int]":
+        """Check what came, and commit it; fires with the status."""
+        try:
+            if not self._length:
+                raise StatusError(CANNOT_UNDERSTAND, "the data set is empty")
+            attributes = self._scan.finish()
+        except BaseException:
+            self.object.discard()
+            raise
+        self.stored = StoredInstance(
+            self._received, self._offset, self._length, self._digest.hexdigest(), attributes
+        )
+        return self._archive.commit(self)
+
+    def abort(self, reason: DimseError) -> None:
+        """Leave nothing behind."""
+        self.object.discard()
+
+
+class Archive:
+    """Keeps instances below `folder`, or in `objects`, with an index in a database.
+
+    An instance is answered with a success when it is in its place and the index has it; with
+    `durability` "full", a key of `files.DURABILITIES`, both are on the disk then. `index` is the
+    URL of a database, one in the folder unless given; `unknown_matches` is as in `query.Finder`.
+    It is an `InstanceStore`; `scps` are the services over it.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        index: str | None = None,
+        durability: str = "full",
+        limits: Limits | None = None,
+        objects: ObjectStore | None = None,
+        unknown_matches: bool = False,
+        in_thread: InThread = in_reactor_thread,
+    ) -> None:
+        durable = is_durable(durability)
+        self.folder = Path(folder)
+        self.durability = durability
+        self.objects: Any = objects or ObjectFolder(
+            folder, durable=durable, reserve=(limits or Limits()).disk_reserve
+        )
+        self.index = Index(index or sqlite_url(self.folder), durable=durable)
+        self._unknown_matches = unknown_matches
+        self._in_thread = in_thread
+        self._commits = GroupCommit(self._commit, _discard, in_thread)
+
+    def __str__(self) -> str:
+        """Where instances go and how safe they are, for a log."""
+        folder, durability = self.folder.absolute(), self.durability
+        return f"instances go to {folder}, durability {durability}, index {self.index}"
+
+    def open(self) -> Self:
+        """Take the place of the objects, renew the index, and bring both together.
+
+        Raises `MisuseError` when another server has them, or they cannot be used.
+        """
+        self.objects.open()
+        try:
+            self.index.open()
+            self._reconcile()
+        except BaseException as error:
+            self.index.close()
+            self.objects.close()
+            if isinstance(error, SQLAlchemyError):
+                raise self.index.unusable(error) from error
+            raise
+        return self
+
+    def close(self) -> "Deferred[None]":
+        """Let another server have them; fires when what is being committed is done."""
+
+        def idle(_: None) -> None:
+            self.index.close()
+            self.objects.close()
+
+        return self._commits.idle().addCallback(idle)
+
+    def begin(self, instance: ReceivedInstance, operation: Operation) -> _Incoming:
+        """A sink for one instance; raises `StatusError` when there is no room for it."""
+        return _Incoming(instance, self)
+
+    def commit(self, incoming: _Incoming) -> "Deferred[int]":
+        """Commit an instance that is whole; fires with its status."""
+        return self._commits.add(incoming)
+
+    def _commit(self, group: list[_Incoming]) -> list[Status | Failure]:
+        """Objects first, then their rows in one transaction; runs in a thread."""
+        outcomes: list[Status | Failure] = self.objects.commit([each.object for each in group])
+        kept = [
+            each
+            for each, outcome in zip(group, outcomes, strict=True)
+            if not isinstance(outcome, Failure)
+        ]
+        indexed = outcome_of(lambda: self._add(kept))
+        if isinstance(indexed, Failure):
+            self.objects.retract([each.object for each in kept])
+            outcomes = [o if isinstance(o, Failure) else indexed for o in outcomes]
+        _discard(group)
+        return outcomes
+
+    def _add(self, group: Iterable[_Incoming]) -> None:
+        try:
+            self.index.settle()
+            if news := self._without_a_row(group):
+                self.index.add(news)
+        except Exception as error:  # whatever the database, its driver or the disk below it says
+            self.log.error(
+                "the index {index} failed: {kind}: {reason}",
+                index=str(self.index),
+                kind=type(error).__name__,
+                reason=reason(error),
+            )
+            raise StatusError(OUT_OF_RESOURCES, "the index failed") from error
+
+    def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:
+        """What the index has to learn.
+
+        Where the same object was there already, that one counts: its data set may begin elsewhere.
+        """
+        stored = [(each.stored, each.object.published) for each in group if each.stored]
+        news = {each.key: each for each, published in stored if published}
+        there = {each.received.sop_instance_uid for each, _ in stored if each.key not in news}
+        if there:
+            missing = there - self.index.stored(there).keys()
+            news |= {key: self._read(key) for key in map(key_of, missing)}
+        return list(news.values())
+
+    def _reconcile(self) -> None:
+        """Index the objects that no row tells of, and drop the rows without an object."""
+        added = lost = 0
+        for low, high in _ranges():
+            there, known = set(self.objects.keys(low, high)), set(self.index.keys(low, high))
+            for news in _some(sorted(there - known)):
+                added += self._index_again(news)
+            if gone := sorted(known - there):
+                lost += len(gone)
+                self.index.remove(gone)
+        if added:
+            self.log.warn("{count} instances were not in the index: added", count=added)
+        if lost:
+            self.log.error("{count} instances of the index are gone: removed", count=lost)
+
+    def rebuild(self, progress: Callable[[int], None] = lambda count: None) -> tuple[int, int]:
+        """Make the index again from the objects alone, of an archive that is not open.
+
+        `progress(count)` hears how many objects are done. Returns the numbers of instances that
+        are in the index then, and of objects that are damaged. Raises `MisuseError` as `open`.
+        """
+        self.objects.open()
+        try:
+            self.index.begin_anew()
+            count = done = 0
+            for low, high in _ranges():
+                for keys in _some(self.objects.keys(low, high)):
+                    count += self._index_again(keys)
+                    done += len(keys)
+                    progress(done)
+            return count, done - count
+        finally:
+            self.index.close()
+            self.objects.close()
+
+    def _index_again(self, keys: Sequence[str]) -> int:
+        found = []
+        for key in keys:
+            try:
+                found.append(self._read(key))
+            except (DimseError, OSError) as error:
+                self.log.error("object {key} is damaged: {error}", key=key, error=error)
+        self.index.add(found)
+        return len(found)
+
+    def _read(self, key: str) -> StoredInstance:
+        """An object as what it holds says of it, as it was scanned when it came."""
+        head = self.objects.read(key, 0, LONGEST_HEAD)
+        offset = data_set_offset(head)
+        sop_class, instance, syntax = identity_of(head[:offset])
+        received = ReceivedInstance(sop_class, instance, syntax, "", "")
+        if key_of(instance) != key:
+            raise DimseError("it has the name of another one")
+        scan, digest, position = HeaderScan(received, _WANTED), sha256(), offset
+        while data := self.objects.read(key, position, _AT_ONCE):
+            scan.feed(data)
+            digest.update(data)
+            position += len(data)
+        return StoredInstance(
+            received, offset, position - offset, digest.hexdigest(), scan.finish()
+        )
+
+    def scps(
+        self,
+        *,
+        destinations: Destinations = {},  # noqa: B006  never changed
+        **storage: Any,
+    ) -> list[SCP]:
+        """The services over it: storage, with the arguments of `StorageSCP`, query and retrieval.
+
+        `destinations` are those of C-MOVE, as a `RetrieveSCP` takes them.
+        """
+        finder = query.Finder(self.index, self._in_thread, unknown_matches=self._unknown_matches)
+        retriever = retrieval.Retriever(self.index, self.objects, self._in_thread)
+        models = list(dict.fromkeys(query.MODELS.values()))
+        return [
+            StorageSCP(self, **storage),
+            QuerySCP(finder.find, models, options=query.SUPPORTED),
+            RetrieveSCP(
+                retriever.retrieve, models, destinations=destinations, options=retrieval.SUPPORTED
+            ),
+        ]
+
+
+def _discard(group: Iterable[_Incoming]) -> None:
+    for each in group:
+        each.object.discard()
+
+
+def _ranges() -> Iterator[tuple[str, str]]:
+    """All keys in 256 parts, so that none of them is large."""
+    bounds = [LOWEST, *(f"{number:02x}" for number in range(1, 256)), ABOVE_ALL]
+    return pairwise(bounds)
+
+
+def _some(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A few keys at a time."""
+    return (keys[start : start + _A_FEW] for start in range(0, len(keys), _A_FEW))

@@ -1,0 +1,80 @@
+"""Group commit: what several associations want on the disk goes there in one go."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from dimse.message.status import Status
+from dimse.services.partial_file import InThread
+
+T = TypeVar("T")
+
+
+class GroupCommit(Generic[T]):
+    """Runs `commit(items)` in a thread, for all that wait at once; one outcome an item, in order.
+
+    `failed(items)` cleans up when `commit` itself breaks.
+    """
+
+    def __init__(
+        self,
+        commit: Callable[[list[T]], list[Status | Failure]],
+        failed: Callable[[list[T]], None],
+        in_thread: InThread,
+    ) -> None:
+        self._commit = commit
+        self._failed = failed
+        self._in_thread = in_thread
+        self._queue: list[tuple[T, Deferred[int]]] = []
+        self._busy = False
+        self._idle_waiters: list[Deferred[None]] = []
+
+    def add(self, item: T) -> "Deferred[int]":
+        """Commit an item with the next group; fires with its status."""
+        result: Deferred[int] = Deferred()
+        self._queue.append((item, result))
+        self._next()
+        return result
+
+    def idle(self) -> "Deferred[None]":
+        """Fires when nothing is being committed."""
+        if not self._busy:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._idle_waiters.append(waiter)
+        return waiter
+
+    def _next(self) -> None:
+        if self._busy or not self._queue:
+            return
+        group, self._queue = self._queue, []
+        self._busy = True
+        items = [item for item, _ in group]
+
+        def done(outcomes: list[Status | Failure]) -> None:
+            self._busy = False
+            self._next()
+            if not self._busy:
+                waiters, self._idle_waiters = self._idle_waiters, []
+                for waiter in waiters:
+                    waiter.callback(None)
+            for (_, result), outcome in zip(group, outcomes, strict=True):
+                settle(result, outcome)
+
+        def crashed(failure: Failure) -> None:
+            try:
+                self._failed(items)
+            finally:  # whoever waits is told, and the next group comes
+                done([failure] * len(group))
+
+        self._in_thread(lambda: self._commit(items)).addCallbacks(done, crashed)
+
+
+def settle(result: "Deferred[int]", outcome: Any) -> None:
+    """Fire with a status or fail with a Failure."""
+    if isinstance(outcome, Failure):
+        result.errback(outcome)
+    else:
+        result.callback(outcome)

@@ -1,0 +1,45 @@
+"""`dimse index`: what is done with the index of a node that does not run."""
+
+import sys
+from pathlib import Path
+
+import click
+from twisted.logger import globalLogBeginner, textFileLogObserver
+from twisted.python.usage import UsageError
+
+from dimse.cli.running import FAILED
+from dimse.errors import DimseError
+
+try:
+    from dimse.server.service import rebuild_index
+except UsageError as error:  # the extra is not installed
+    raise click.ClickException(str(error)) from error
+
+
+@click.group("index")
+def command() -> None:
+    """Look after the index of a node."""
+
+
+@command.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--index", metavar="URL", help="Its database, unless that is index.sqlite in DIR.")
+def rebuild(folder: Path, index: str | None) -> None:
+    """Make the index of the store in DIR again, from its files alone.
+
+    No server may run on it. Exit code 1 tells that files are damaged, and stderr which.
+    """
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    try:
+        count, damaged = rebuild_index(folder, index, _show)
+    except DimseError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{count} instances are in the index, {damaged} files are damaged")
+    if damaged:
+        raise SystemExit(FAILED)
+
+
+def _show(done: int) -> None:
+    """How far it is, on a terminal."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done} files", nl=False, err=True)

@@ -1,0 +1,181 @@
+"""The configuration of a node, and the TOML file that holds it."""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dimse.errors import MisuseError
+from dimse.limits import Limits
+from dimse.server.keys import KEYS, REPEATED, Key
+from dimse.server.toml_lines import KeyPath, line_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPeer:
+    """A peer as it is configured; what is None is as for everybody."""
+
+    ae_title: str
+    host: str | None = None
+    port: int | None = None
+    services: tuple[str, ...] | None = None
+    move_destination: bool = True
+    transfer_syntaxes: tuple[str, ...] = ()
+    operations_performed: int | None = None
+    operations_invoked: int | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Host and port in one, as `dimse.associate` takes them."""
+        if self.host is None:
+            return None
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Peers = Mapping[str, KnownPeer]
+"""Peers by AE title."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """All that a node is told."""
+
+    endpoints: Sequence[str] = ()
+    ae_titles: Sequence[str] = ()
+    folder: Path = Path("dimse-storage")
+    durability: str = "full"
+    transfer_syntaxes: Sequence[str] = ()
+    promiscuous: bool = False
+    index: str | None = None
+    unknown_matches: bool = False
+    limits: Limits = field(default_factory=Limits)
+    peers: Peers = field(default_factory=dict)
+
+
+def read_configuration(file: Path) -> Configuration:
+    """What a TOML file says; raises `MisuseError` with all that is wrong with it, line by line."""
+    try:
+        document = file.read_text("utf-8")
+        tables = tomllib.loads(document)
+    except OSError as error:
+        raise MisuseError(f"{file}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MisuseError(f"{file}: {error}") from error
+    checked = _Checked(tables)
+    peers = checked.peers()
+    if checked.problems:
+        found = sorted((line_of(document, path), problem) for path, problem in checked.problems)
+        raise MisuseError("\n".join(f"{file}, line {line}: {what}" for line, what in found))
+    given = checked.given
+    values: dict[str, Any] = {name: given[key] for key, name in _FIELDS.items() if key in given}
+    if "folder" in values:
+        values["folder"] = file.parent / values["folder"]
+    limits = {name: value for (section, name), value in given.items() if section == "limits"}
+    return Configuration(
+        endpoints=tuple(each["endpoint"] for each in checked.tables["listeners"]),
+        limits=Limits(**limits),
+        peers=peers,
+        **values,
+    )
+
+
+_FIELDS = {
+    ("node", "ae_titles"): "ae_titles",
+    ("storage", "folder"): "folder",
+    ("storage", "durability"): "durability",
+    ("storage", "transfer_syntaxes"): "transfer_syntaxes",
+    ("storage", "promiscuous"): "promiscuous",
+    ("index", "url"): "index",
+    ("query", "unknown_matches"): "unknown_matches",
+}
+
+
+class _Checked:
+    """The tables of a file, checked: the values of sections that are there once in `given`, the
+    tables of those that are repeated in `tables`, and what is wrong in `problems`."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self.problems: list[tuple[KeyPath, str]] = []
+        self.given: dict[tuple[str, str], Any] = {}
+        self.tables: dict[str, list[dict[str, Any]]] = {name: [] for name in REPEATED}
+        for section, value in document.items():
+            keys = {key.name: key for key in KEYS if key.section == section}
+            if not keys:
+                self._unknown((section,), [key.section for key in KEYS])
+            elif section in REPEATED:
+                self._array(section, keys, value)
+            elif not isinstance(value, dict):
+                self._wrong((section,), f"is no table: it is written as [{section}]")
+            else:
+                found = self._table((section,), keys, value)
+                self.given.update({(section, name): taken for name, taken in found.items()})
+
+    def peers(self) -> dict[str, KnownPeer]:
+        """The tables of peers, and whether what they say belongs together."""
+        peers: dict[str, KnownPeer] = {}
+        for position, table in enumerate(self.tables["peers"]):
+            path, written = ("peers", position), self._document["peers"][position]
+            if ("host" in written) != ("port" in written):
+                self._wrong(path, "has one of host and port, and needs both or none")
+            elif table.get("move_destination") and "host" not in written:
+                self._wrong(path, "is no move_destination without host and port")
+            if (title := table.get("ae_title")) in peers:
+                self._wrong((*path, "ae_title"), f"is {title!r}, which another peer is already")
+            if title is not None:
+                peers[title] = KnownPeer(**table)
+        return peers
+
+    def _array(self, section: str, keys: Mapping[str, Key], value: Any) -> None:
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            self._wrong((section,), f"is no array of tables: each is written as [[{section}]]")
+            return
+        for position, table in enumerate(value):
+            path = (section, position)
+            self.tables[section].append(self._table(path, keys, table))
+            for key in keys.values():
+                if key.required and key.name not in table:
+                    self._wrong(path, f"has no {key.name}: it must be {key.kind.allowed}")
+
+    def _table(
+        self, path: KeyPath, keys: Mapping[str, Key], table: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        taken: dict[str, Any] = {}
+        for name, value in table.items():
+            if (key := keys.get(name)) is None:
+                self._unknown((*path, name), list(keys))
+                continue
+            try:
+                taken[name] = key.kind.take(value)
+            except ValueError as error:
+                shown = f"is {_written(value)}" if key.kind.shown else "is wrong"
+                why = f" ({error})" if str(error) else ""
+                self._wrong((*path, name), f"{shown}{why}; it must be {key.kind.allowed}")
+        return taken
+
+    def _unknown(self, path: KeyPath, known: list[str]) -> None:
+        *_, name = path
+        elsewhere = [f"{key.section}.{key.name}" for key in KEYS if key.name == name]
+        near = get_close_matches(str(name), known, 1) or elsewhere[:1]
+        hint = f"is {near[0]} meant?" if near else f"known are {', '.join(dict.fromkeys(known))}"
+        self._wrong(path, f"is not known; {hint}")
+
+    def _wrong(self, path: KeyPath, problem: str) -> None:
+        self.problems.append((path, f"{''.join(_dotted(path))} {problem}"))
+
+
+def _dotted(path: KeyPath) -> Iterator[str]:
+    """As in `peers[2].port`; people count from 1."""
+    for position, step in enumerate(path):
+        if isinstance(step, int):
+            yield f"[{step + 1}]"
+        else:
+            yield f".{step}" if position else step
+
+
+def _written(value: Any) -> str:
+    """As TOML has it, more or less, and not too long."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

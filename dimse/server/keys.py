@@ -1,0 +1,161 @@
+"""Every key of the configuration, in one table: the file, its errors and its documentation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from dimse.archive.files import DURABILITIES
+from dimse.limits import Limits
+from dimse.server import kinds
+from dimse.server.kinds import Kind
+
+SERVICES: Mapping[str, str] = {
+    "echo": "C-ECHO",
+    "store": "C-STORE",
+    "find": "C-FIND",
+    "get": "C-GET",
+    "move": "C-MOVE",
+}
+"""What a peer can be allowed to do, and the operation that is."""
+
+REPEATED = ("listeners", "peers")
+"""The sections that are arrays of tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its section and name, what it holds, its default in words, its option, and what it
+    is for. `required` is one that every table of its section has."""
+
+    section: str
+    name: str
+    kind: Kind
+    doc: str
+    default: str = ""
+    option: str = ""
+    required: bool = False
+
+
+KEYS: tuple[Key, ...] = (
+    Key(
+        "node",
+        "ae_titles",
+        kinds.AE_TITLES,
+        "called AE titles to answer to, on every listener",
+        "any",
+        "--aet",
+    ),
+    Key(
+        "listeners",
+        "endpoint",
+        kinds.ENDPOINT,
+        "where to listen",
+        option="--listen, --port",
+        required=True,
+    ),
+    Key(
+        "storage",
+        "folder",
+        kinds.FOLDER,
+        "the folder of the instances, seen from that of this file",
+        "`dimse-storage`",
+        "--storage",
+    ),
+    Key(
+        "storage",
+        "durability",
+        kinds.one_of(DURABILITIES),
+        "; ".join(f"`{name}`: {doc}" for name, doc in DURABILITIES.items()),
+        "`full`",
+        "--durability",
+    ),
+    Key(
+        "storage",
+        "transfer_syntaxes",
+        kinds.TRANSFER_SYNTAXES,
+        "transfer syntaxes to take, in the order of preference",
+        "any",
+        "--transfer-syntax",
+    ),
+    Key(
+        "storage",
+        "promiscuous",
+        kinds.FLAG,
+        "take instances of unknown, such as private, SOP classes too",
+        "`false`",
+        "--promiscuous",
+    ),
+    Key(
+        "index",
+        "url",
+        kinds.INDEX_URL,
+        "the database of the index",
+        "`index.sqlite` in the storage folder",
+        "--index",
+    ),
+    Key(
+        "query",
+        "unknown_matches",
+        kinds.FLAG,
+        "whether a required key that an entity has no value for matches every value asked for, "
+        "as PS3.4 C.2.2.1.2 has it",
+        "`false`",
+    ),
+    Key(
+        "peers",
+        "ae_title",
+        kinds.AE_TITLE,
+        "who it is, by its calling AE title",
+        option="--peer",
+        required=True,
+    ),
+    Key("peers", "host", kinds.HOST, "where it is", "not known", "--peer"),
+    Key("peers", "port", kinds.PORT, "where it listens", "not known", "--peer"),
+    Key(
+        "peers",
+        "services",
+        kinds.several(kinds.one_of(SERVICES), f"a list of {', '.join(SERVICES)}"),
+        "what it may ask of this node",
+        "all",
+    ),
+    Key(
+        "peers",
+        "move_destination",
+        kinds.FLAG,
+        "whether a C-MOVE may send to it",
+        "`true`, if its host and port are known",
+    ),
+    Key(
+        "peers",
+        "transfer_syntaxes",
+        kinds.TRANSFER_SYNTAXES,
+        "what a C-MOVE sends it: an instance in another one is converted where that can be, and "
+        "else goes as it is",
+        "any that it accepts",
+    ),
+    Key(
+        "peers",
+        "operations_performed",
+        kinds.whole(1, 0xFFFF),
+        "operations of it that are performed at a time",
+        "that of `limits`",
+    ),
+    Key(
+        "peers",
+        "operations_invoked",
+        kinds.whole(1, 0xFFFF),
+        "operations that are invoked of it at a time",
+        "that of `limits`",
+    ),
+    *(
+        Key(
+            "limits",
+            each.name,
+            kinds.limit(each),
+            each.metadata["doc"],
+            f"`{each.default}`",
+            f"--{each.name.replace('_', '-')}",
+        )
+        for each in fields(Limits)
+    ),
+)
+"""Every key there is."""

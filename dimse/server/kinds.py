@@ -1,0 +1,177 @@
+"""What a key of the configuration can hold: how a value is checked, and how that is said."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass
+from importlib.util import find_spec
+from math import inf
+from typing import Any, cast
+
+from pydicom._uid_dict import UID_dictionary
+from twisted.internet.endpoints import serverFromString
+
+from dimse.limits import GIB, KIB, MIB
+from dimse.uids import is_uid
+from dimse.ul.negotiation import is_ae_title
+
+_UNITS: Mapping[str, Mapping[str, float]] = {
+    "s": {"ms": 0.001, "s": 1, "min": 60, "h": 3600},
+    "bytes": {"B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB},
+    "": {},
+}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)")
+_TRANSFER_SYNTAXES = {
+    keyword: uid
+    for uid, (_, kind, _, _, keyword) in UID_dictionary.items()
+    if kind == "Transfer Syntax"
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`take` makes of a TOML value what the node works with, or raises `ValueError`, whose text
+    is a reason beside `allowed`. A value that is not `shown` may hold a password."""
+
+    allowed: str
+    take: Callable[[Any], Any]
+    shown: bool = True
+
+
+def text(value: Any) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return value.strip()
+
+
+def ae_title(value: Any) -> str:
+    """Without its padding."""
+    if not is_ae_title(title := text(value)):
+        raise ValueError
+    return title
+
+
+def transfer_syntax(value: Any) -> str:
+    """Its UID."""
+    uid = _TRANSFER_SYNTAXES.get(name := text(value), name)
+    if not is_uid(uid):
+        raise ValueError
+    return uid
+
+
+def endpoint(value: Any) -> str:
+    """A server endpoint, as a string that Twisted understands."""
+    description = text(value)
+    try:
+        serverFromString(None, description)  # it is only looked at: nothing listens
+    except Exception as error:
+        raise ValueError(error) from error
+    return description
+
+
+def host(value: Any) -> str:
+    """A name or an address; one of IPv6 with or without its brackets."""
+    name = text(value).removeprefix("[").removesuffix("]")
+    if not name or any(c.isspace() or c in "[]/@" for c in name):
+        raise ValueError
+    return name
+
+
+def one_of(values: Mapping[str, str]) -> Kind:
+    """One of the keys of `values`."""
+
+    def take(value: Any) -> str:
+        if not isinstance(value, str) or value not in values:
+            raise ValueError
+        return value
+
+    return Kind(f"one of {', '.join(values)}", take)
+
+
+def several(one: Kind, plural: str) -> Kind:
+    """A list of what `one` takes, each once."""
+
+    def take(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError
+        taken: dict[Any, None] = {}
+        for each in value:
+            try:
+                taken[one.take(each)] = None
+            except ValueError:
+                raise ValueError(f"{each!r} is not") from None
+        return tuple(taken)
+
+    return Kind(plural, take)
+
+
+def whole(least: int, most: int) -> Kind:
+    """An integer of a range."""
+
+    def take(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:  # True is an int, too
+            raise ValueError
+        return value
+
+    return Kind(f"an integer from {least} to {most}", take)
+
+
+def limit(field: Field[Any]) -> Kind:
+    """A field of `Limits`: a number, or with a unit a string such as "5 min" or "64 KiB"."""
+    unit, least, most = (field.metadata[name] for name in ("unit", "least", "most"))
+    integral = unit != "s"
+    types = (int,) if integral else (int, float)
+    units = _UNITS[unit]
+
+    def take(value: Any) -> float:
+        number = _quantity(value, units) if isinstance(value, str) else value
+        if type(number) not in types or not least <= number <= most or number == inf:
+            raise ValueError
+        return cast(float, number)
+
+    kind = "an integer" if integral else "a number"
+    span = f"from {least} to {most}" if most < inf else f"from {least}"
+    also = f', or a string with a unit, such as "2 {list(units)[-2]}"' if units else ""
+    return Kind(f"{kind} {span}{f' ({unit})' if unit else ''}{also}", take)
+
+
+def _quantity(text: str, units: Mapping[str, float]) -> float:
+    match = _QUANTITY.fullmatch(text)
+    if match is None or match[2] not in units:
+        raise ValueError
+    number = float(match[1]) * units[match[2]]
+    return int(number) if number.is_integer() else number
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _index_url(value: Any) -> str:
+    url = text(value)
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.partition("+")[0] not in ("sqlite", "postgresql"):
+        raise ValueError
+    if scheme == "postgresql+psycopg" and find_spec("psycopg") is None:
+        raise ValueError("it needs psycopg: pip install 'dimse[postgresql]'")
+    return url
+
+
+FLAG = Kind("true or false", _flag)
+AE_TITLE = Kind("an AE title, 1 to 16 characters without backslash (PS3.5 6.2)", ae_title)
+AE_TITLES = several(AE_TITLE, "a list of AE titles, 1 to 16 characters each (PS3.5 6.2)")
+TRANSFER_SYNTAXES = several(
+    Kind("", transfer_syntax),
+    "a list of transfer syntaxes, each a UID or its keyword, such as ExplicitVRLittleEndian",
+)
+ENDPOINT = Kind('a server endpoint of Twisted, such as "tcp:11112:interface=127.0.0.1"', endpoint)
+FOLDER = Kind("the path of a folder", text)
+HOST = Kind("a host name or an address", host)
+PORT = whole(1, 2**16 - 1)
+INDEX_URL = Kind(
+    'a URL of SQLite or PostgreSQL, such as "postgresql+psycopg://user@host/database"',
+    _index_url,
+    shown=False,
+)

@@ -1,0 +1,100 @@
+"""The peers that a node knows: what each may ask of it, and where a C-MOVE sends to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from twisted.logger import Logger
+
+from dimse.admission import Admission, Requesting
+from dimse.errors import MisuseError
+from dimse.limits import Limits
+from dimse.performing import SCP, Operation, Sink
+from dimse.server.config import KnownPeer, Peers
+from dimse.server.keys import SERVICES
+from dimse.services.retrieving import Destination
+from dimse.sop_classes import SOP_CLASSES
+from dimse.ul.negotiation import SupportedContext
+
+_SERVICE_OF = {operation: service for service, operation in SERVICES.items()}
+
+
+class Permitted:
+    """An SCP as it is for a peer that may use some `services` alone."""
+
+    def __init__(self, scp: SCP, services: Sequence[str]) -> None:
+        self._scp = scp
+        self._services = services
+        self.contexts: Mapping[str, SupportedContext] = {
+            uid: supported
+            for uid, supported in scp.contexts.items()
+            if _service(uid, supported) in services
+        }
+
+    def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
+        """What it supports of others, which are storage SOP classes."""
+        return self._scp.otherwise(abstract_syntax) if "store" in self._services else None
+
+    def perform(self, operation: Operation) -> Sink:
+        """Perform what was negotiated."""
+        return self._scp.perform(operation)
+
+
+def _service(sop_class: str, supported: SupportedContext) -> str | None:
+    """What a peer uses with it: where we are the SCU of storage, that is C-GET."""
+    operations = SOP_CLASSES[sop_class].operations if sop_class in SOP_CLASSES else ""
+    if operations == "C-STORE" and not supported.scp:
+        operations = "C-GET"
+    return _SERVICE_OF.get(operations)
+
+
+class PeerBook:
+    """The peers by AE title, as they are now; `renew` reads them again.
+
+    `limits` are those of everybody, which the operations window of a peer changes.
+    """
+
+    log = Logger()
+
+    def __init__(self, peers: Peers, limits: Limits, read: Callable[[], Peers]) -> None:
+        self._peers = peers
+        self._limits = limits
+        self._read = read
+
+    def renew(self) -> None:
+        """Take what is read from now on; associations that are open go on as they are.
+
+        When it cannot be read all stays as it was, and the log says why.
+        """
+        try:
+            peers = self._read()
+        except MisuseError as error:
+            self.log.error("{error}; the peers stay as they were", error=error)
+            return
+        self._peers = peers
+        self.log.info("{count} peers are known now", count=len(peers))
+
+    def admission(self, scps: Sequence[SCP], requesting: Requesting) -> Admission | None:
+        """What a requestor gets of `scps`; None, as everybody, for one that is unknown."""
+        peer = self._peers.get(requesting.peer.ae_title)
+        if peer is None:
+            return None
+        permitted = None
+        if peer.services is not None:
+            permitted = [Permitted(scp, peer.services) for scp in scps]
+        return Admission(scps=permitted, limits=self._limits_of(peer))
+
+    def destination(self, ae_title: str) -> Destination | None:
+        """Where a C-MOVE sends to; None for one that is unknown, or is no destination."""
+        peer = self._peers.get(ae_title)
+        if peer is None or peer.address is None or not peer.move_destination:
+            return None
+        return Destination(peer.address, peer.transfer_syntaxes, self._limits_of(peer))
+
+    def _limits_of(self, peer: KnownPeer) -> Limits:
+        performed, invoked = peer.operations_performed, peer.operations_invoked
+        limits = self._limits
+        return replace(
+            limits,
+            operations_performed=performed or limits.operations_performed,
+            operations_invoked=invoked or limits.operations_invoked,
+        )

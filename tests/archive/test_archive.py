@@ -1,0 +1,260 @@
+"""The archive: what a success means, and how files and index are kept together."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from twisted.logger import globalLogPublisher
+
+from dimse import MisuseError, ReceivedInstance
+from dimse.archive import migrations
+from dimse.archive.archive import Archive
+from dimse.archive.objects import key_of
+from dimse.archive.schema import METADATA
+from dimse.services.dataset import encode
+from tests.archive.archives import data_set, open_archive, put, put_encoded
+from tests.wire import CT_STORAGE, EXPLICIT
+
+
+@pytest.fixture
+def archive(tmp_path: Path, new_index: Callable[[], str | None]) -> Iterator[Archive]:
+    with open_archive(tmp_path / "archive", index=new_index()) as archive:
+        yield archive
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    yield events
+    globalLogPublisher.removeObserver(observer)
+
+
+def uids(archive: Archive) -> list[str]:
+    """The instances in the index, after all of them were found as objects too."""
+    keys = archive.index.keys("0", "g")
+    assert keys == archive.objects.keys("0", "g")
+    rows = archive.index.fetch(sa.text("select instance_uid from instances"))  # type: ignore[arg-type]
+    assert sorted(map(key_of, (uid for (uid,) in rows))) == keys
+    return sorted(uid for (uid,) in rows)
+
+
+def files(archive: Archive) -> list[Path]:
+    return sorted((archive.folder / "objects").rglob("*.dcm"))
+
+
+def leftovers(archive: Archive) -> list[Path]:
+    return list((archive.folder / "incoming").iterdir())
+
+
+class TestStore:
+    @pytest.mark.parametrize("durability", ["full", "relaxed"])
+    def test_a_success_is_in_both(self, tmp_path: Path, durability: str):
+        with open_archive(tmp_path, durability=durability) as archive:
+            assert put(archive, data_set("1.2.1.1")) == 0
+            assert uids(archive) == ["1.2.1.1"]
+            assert leftovers(archive) == []
+
+    def test_the_same_again_is_a_success(self, archive: Archive):
+        for _ in range(2):
+            assert put(archive, data_set("1.2.1.1")) == 0
+        assert uids(archive) == ["1.2.1.1"]
+
+    def test_h_a03_another_under_the_same_uid(self, archive: Archive):
+        """0x0111, and the first is kept."""
+        put(archive, data_set("1.2.1.1"))
+        before = files(archive)[0].read_bytes()
+        assert put(archive, data_set("1.2.1.1", PatientName="Else^Somebody")).status == 0x0111
+        assert files(archive)[0].read_bytes() == before
+        assert uids(archive) == ["1.2.1.1"]
+        assert leftovers(archive) == []
+
+    @pytest.mark.parametrize(
+        ("change", "status"),
+        [
+            ({"StudyInstanceUID": None}, 0xC000),
+            ({"SeriesInstanceUID": ""}, 0xC000),
+            ({"SOPInstanceUID": None}, 0xC000),
+        ],
+    )
+    def test_h_d14_what_cannot_be_indexed_is_not_kept(
+        self, archive: Archive, change: dict[str, Any], status: int
+    ):
+        dataset = data_set("1.2.1.1", **change)
+        received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "A", "B")
+        assert put_encoded(archive, received, encode(dataset, EXPLICIT)).status == status
+        assert uids(archive) == []
+        assert leftovers(archive) == []
+
+    def test_an_empty_data_set(self, archive: Archive):
+        received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "A", "B")
+        assert put_encoded(archive, received, b"").status == 0xC000
+        assert leftovers(archive) == []
+
+    @pytest.mark.parametrize("syntax", [EXPLICIT, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+    def test_bit_for_bit_in_every_encoding(self, archive: Archive, syntax: str):
+        dataset = data_set("1.2.1.1")
+        assert put(archive, dataset, syntax) == 0
+        assert files(archive)[0].read_bytes().endswith(encode(dataset, syntax))
+        stored = archive.index.stored(["1.2.1.1"])["1.2.1.1"]
+        assert archive.objects.digest(key_of("1.2.1.1"), stored.offset) == stored.digest
+        assert stored.received.transfer_syntax == syntax
+
+
+class TestIndexFails:
+    """H-R14: never a success, nothing is left, and it works again when the database does."""
+
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    def test_locked_corrupt_or_gone(
+        self,
+        archive: Archive,
+        monkeypatch: pytest.MonkeyPatch,
+        times: int,
+        log: list[dict[str, Any]],
+    ):
+        put(archive, data_set("1.2.1.1"))
+
+        def broken(*_: Any) -> None:
+            raise sa.exc.OperationalError("statement with Doe^Jane", {}, Exception("is locked"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(archive.index, "add", broken)
+            for number in range(times):
+                error = put(archive, data_set(f"1.2.1.{number + 2}"))
+                assert (error.status, error.comment) == (0xA700, "the index failed")
+        assert "Doe" not in repr(log)
+        assert uids(archive) == ["1.2.1.1"]
+        assert leftovers(archive) == []
+        assert put(archive, data_set("1.2.1.2")) == 0
+
+    def test_a_success_of_before_stays_when_its_re_send_meets_a_broken_index(
+        self, archive: Archive, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Only what this commit made is taken back."""
+        put(archive, data_set("1.2.1.1"))
+        with monkeypatch.context() as patch:
+            patch.setattr(archive.index, "fetch", lambda _: 1 // 0)
+            assert put(archive, data_set("1.2.1.1")).status == 0xA700
+        assert uids(archive) == ["1.2.1.1"]
+
+
+class TestStart:
+    def test_one_server_per_store(self, tmp_path: Path):
+        with (
+            open_archive(tmp_path),
+            pytest.raises(MisuseError, match="another server"),
+            open_archive(tmp_path),
+        ):
+            raise AssertionError
+
+    def test_objects_without_a_row_are_indexed(
+        self, tmp_path: Path, new_index: Callable[[], str | None], log: list[dict[str, Any]]
+    ):
+        """As a crash between the link and the commit of the index leaves them."""
+        index = new_index()
+        with open_archive(tmp_path, index=index) as archive:
+            for number in range(5):
+                put(archive, data_set(f"1.2.{number}.1"))
+            before = archive.index.stored(["1.2.3.1"])
+            archive.index.remove([key_of("1.2.3.1"), key_of("1.2.4.1")])
+        with open_archive(tmp_path, index=index) as archive:
+            assert len(uids(archive)) == 5
+            assert archive.index.stored(["1.2.3.1"]) == before
+        assert "2 instances were not in the index: added" in texts(log)
+
+    def test_rows_without_an_object_go(
+        self, tmp_path: Path, new_index: Callable[[], str | None], log: list[dict[str, Any]]
+    ):
+        index = new_index()
+        with open_archive(tmp_path, index=index) as archive:
+            for number in range(3):
+                put(archive, data_set(f"1.2.{number}.1"))
+            archive.objects.path_of(key_of("1.2.1.1")).unlink()
+        with open_archive(tmp_path, index=index) as archive:
+            assert uids(archive) == ["1.2.0.1", "1.2.2.1"]
+        assert "1 instances of the index are gone: removed" in texts(log)
+
+    def test_a_damaged_object_is_told_of_and_does_not_stop_the_start(
+        self, tmp_path: Path, log: list[dict[str, Any]]
+    ):
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+            put(archive, data_set("1.2.1.2"))
+            archive.index.clear()
+            archive.objects.path_of(key_of("1.2.1.1")).write_bytes(b"damaged")
+        with open_archive(tmp_path) as archive:
+            assert archive.index.keys("0", "g") == [key_of("1.2.1.2")]
+        assert any("is damaged" in text for text in texts(log))
+
+    def test_rebuild_from_the_objects_alone(self, tmp_path: Path):
+        with open_archive(tmp_path) as archive:
+            for number in range(3):
+                put(
+                    archive,
+                    data_set(
+                        f"1.2.{number}.1",
+                        PatientName="Müller^Jörg",
+                        SpecificCharacterSet="ISO_IR 192",
+                    ),
+                )
+            put(archive, data_set("1.2.9.1"))
+            archive.objects.path_of(key_of("1.2.9.1")).write_bytes(b"damaged")
+        (tmp_path / "index.sqlite").unlink()
+        heard: list[int] = []
+        assert Archive(tmp_path).rebuild(heard.append) == (3, 1)
+        assert heard == sorted(heard)
+        assert heard[-1] == 4
+        with open_archive(tmp_path) as archive:
+            whole = [key_of(f"1.2.{number}.1") for number in range(3)]
+            assert archive.index.keys("0", "g") == sorted(whole)
+
+    def test_rebuild_forgets_what_has_no_object(self, tmp_path: Path):
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+            archive.objects.path_of(key_of("1.2.1.1")).unlink()
+        assert Archive(tmp_path).rebuild() == (0, 0)
+        with open_archive(tmp_path) as archive:
+            assert uids(archive) == []
+
+    def test_no_rebuild_under_a_server(self, tmp_path: Path):
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+            with pytest.raises(MisuseError, match="another server"):
+                Archive(tmp_path).rebuild()
+            assert len(uids(archive)) == 1
+
+    def test_a_newer_index_is_refused(self, tmp_path: Path):
+        with open_archive(tmp_path) as archive, archive.index._engine.begin() as connection:
+            connection.execute(sa.text("update alembic_version set version_num = '9999'"))
+        with pytest.raises(MisuseError, match="newer dimse"), open_archive(tmp_path):
+            raise AssertionError
+        with open_archive(tmp_path, index=f"sqlite:///{tmp_path}/other.sqlite"):
+            pass  # the lock was given back
+
+    @pytest.mark.parametrize(
+        "url",
+        ["nonsense", "mysql://u:secret@host/db", "postgresql+psycopg://u:secret@127.0.0.1:1/d"],
+    )
+    def test_an_index_that_cannot_be(self, tmp_path: Path, url: str):
+        """The error names it, and no password."""
+        with pytest.raises(MisuseError, match="index") as caught, open_archive(tmp_path, index=url):
+            raise AssertionError
+        assert "secret" not in str(caught.value)
+
+    def test_the_migrations_make_the_tables_of_the_schema(self, archive: Archive):
+        with archive.index._engine.connect() as connection:
+            context = MigrationContext.configure(connection)
+            assert compare_metadata(context, METADATA) == []
+            assert context.get_current_revision() == migrations.NEWEST
+
+
+def texts(log: list[dict[str, Any]]) -> list[str]:
+    return [
+        event["log_format"].format(**event) for event in log if event.get("log_format") is not None
+    ]

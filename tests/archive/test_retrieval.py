@@ -1,0 +1,104 @@
+"""C-GET of the archive over an association (PS3.4 C.4.2, C.4.3)."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydicom.datadict import tag_for_keyword
+
+from dimse import PATIENT_ROOT, STUDY_ROOT, InformationModel, StatusError
+from dimse.archive.archive import Archive
+from dimse.sop_classes import PATIENT_STUDY_ONLY
+from dimse.testing import Network
+from tests.archive.archives import Client, data_set, open_archive, put
+
+PATIENTS = {"1.2.0": "P1", "1.2.1": "P1", "1.2.2": "P2"}
+"""Of each study: it has two series, of 1 and 11 instances."""
+
+
+@pytest.fixture(scope="module")
+def archive(
+    tmp_path_factory: pytest.TempPathFactory, new_index: Callable[[], str | None]
+) -> Iterator[Archive]:
+    with open_archive(tmp_path_factory.mktemp("archive"), index=new_index()) as archive:
+        for study, patient in PATIENTS.items():
+            for image in ("1.1", *(f"2.{number}" for number in range(11, 0, -1))):
+                assert put(archive, data_set(f"{study}.{image}", PatientID=patient)) == 0
+        yield archive
+
+
+@pytest.fixture
+def client(archive: Archive) -> Iterator[Client]:
+    with Network() as network:
+        yield Client(network, archive)
+
+
+def series(uid: str) -> list[str]:
+    """The instances of a series, in their order."""
+    return [f"{uid}.{number}" for number in range(1, 2 if uid.endswith(".1") else 12)]
+
+
+def study(uid: str) -> list[str]:
+    return [*series(f"{uid}.1"), *series(f"{uid}.2")]
+
+
+ABOVE = {"StudyInstanceUID": "1.2.0", "SeriesInstanceUID": "1.2.0.2"}
+P1 = {"PatientID": "P1"}
+
+
+@pytest.mark.parametrize(
+    ("level", "model", "keys", "expected"),
+    [
+        ("PATIENT", PATIENT_ROOT, P1, study("1.2.0") + study("1.2.1")),
+        ("PATIENT", PATIENT_STUDY_ONLY, {"PatientID": "P2"}, study("1.2.2")),
+        ("PATIENT", PATIENT_ROOT, {"PatientID": "P9"}, []),
+        ("STUDY", PATIENT_ROOT, {**P1, "StudyInstanceUID": "1.2.1"}, study("1.2.1")),
+        ("STUDY", PATIENT_ROOT, {**P1, "StudyInstanceUID": "1.2.2"}, []),
+        ("STUDY", STUDY_ROOT, {"StudyInstanceUID": "1.2.2"}, study("1.2.2")),
+        (
+            "STUDY",
+            STUDY_ROOT,
+            {"StudyInstanceUID": ["1.2.2", "9", "1.2.0"]},
+            [*study("1.2.0"), *study("1.2.2")],
+        ),
+        ("SERIES", STUDY_ROOT, ABOVE, series("1.2.0.2")),
+        ("SERIES", PATIENT_ROOT, P1 | ABOVE, series("1.2.0.2")),
+        ("IMAGE", STUDY_ROOT, {**ABOVE, "SOPInstanceUID": "1.2.0.2.7"}, ["1.2.0.2.7"]),
+        ("IMAGE", STUDY_ROOT, {**ABOVE, "SOPInstanceUID": "1.2.0.1.1"}, []),
+    ],
+)
+def test_what_is_sent(
+    client: Client,
+    level: str,
+    model: InformationModel,
+    keys: dict[str, Any],
+    expected: list[str],
+):
+    """All of it and nothing else, in the order of series and numbers: 2 comes before 10."""
+    done, held = client.get(level, model, **keys)
+    assert (done.completed, done.failed) == (len(expected), 0)
+    assert [each.SOPInstanceUID for each in held] == expected
+
+
+@pytest.mark.parametrize(
+    ("level", "model", "keys", "named"),
+    [
+        ("", STUDY_ROOT, {}, "QueryRetrieveLevel"),
+        ("PATIENT", STUDY_ROOT, P1, "QueryRetrieveLevel"),
+        ("SERIES", PATIENT_STUDY_ONLY, ABOVE | P1, "QueryRetrieveLevel"),
+        ("STUDY", STUDY_ROOT, {}, "StudyInstanceUID"),
+        ("STUDY", STUDY_ROOT, {"StudyInstanceUID": "*"}, "StudyInstanceUID"),
+        ("STUDY", PATIENT_ROOT, {"StudyInstanceUID": "1.2.0"}, "PatientID"),
+        ("SERIES", STUDY_ROOT, {"SeriesInstanceUID": "1.2.0.2"}, "StudyInstanceUID"),
+        ("PATIENT", PATIENT_ROOT, {"PatientID": "P*"}, "PatientID"),
+        ("PATIENT", PATIENT_ROOT, {"PatientID": "P1\\P2"}, "PatientID"),
+    ],
+)
+def test_nothing_is_sent_without_its_keys(
+    client: Client, level: str, model: InformationModel, keys: dict[str, Any], named: str
+):
+    """A900H, with the attribute and the clause."""
+    with pytest.raises(StatusError) as caught:
+        client.get(level, model, **keys)
+    assert caught.value.status == 0xA900
+    assert [int(tag) for tag in caught.value.offending] == [tag_for_keyword(named)]

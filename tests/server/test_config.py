@@ -1,0 +1,400 @@
+"""The configuration file: what it can say, and that what is wrong in it is named by its line."""
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from twisted.python.usage import UsageError
+
+from dimse import Limits, MisuseError
+from dimse.server.config import Configuration, KnownPeer, read_configuration
+from dimse.server.keys import KEYS, REPEATED
+from dimse.server.options import Options
+from dimse.server.toml_lines import line_of
+from tests.wire import EXPLICIT, IMPLICIT
+
+ALL = """
+    [node]
+    ae_titles = ["ARCHIVE", "PACS 2"]
+
+    [[listeners]]
+    endpoint = "tcp:11112"
+
+    [[listeners]]
+    endpoint = "tcp:104:interface=127.0.0.1"
+
+    [storage]
+    folder = "store"
+    durability = "relaxed"
+    transfer_syntaxes = ["ExplicitVRLittleEndian", "1.2.840.10008.1.2"]
+    promiscuous = true
+
+    [index]
+    url = "sqlite:///elsewhere"
+
+    [query]
+    unknown_matches = true
+
+    [limits]
+    idle = "5 min"
+    close = 2.5
+    instance_length = "2 GiB"
+    associations = 20
+
+    [[peers]]
+    ae_title = "CT1"
+    services = ["echo", "store"]
+    operations_performed = 4
+
+    [[peers]]
+    ae_title = " WS "
+    host = "[::1]"
+    port = 11113
+    move_destination = false
+    transfer_syntaxes = ["ImplicitVRLittleEndian"]
+    operations_invoked = 2
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "dimse.toml"
+
+
+def read(file: Path, document: str) -> Configuration:
+    file.write_text(dedent(document), "utf-8")
+    return read_configuration(file)
+
+
+def problems(file: Path, document: str) -> list[str]:
+    """What is wrong with it, without the name of the file."""
+    with pytest.raises(MisuseError) as caught:
+        read(file, document)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(str(file)) for line in lines)
+    return [line.removeprefix(f"{file}, ") for line in lines]
+
+
+class TestFile:
+    def test_all_that_it_can_say(self, file: Path):
+        assert read(file, ALL) == Configuration(
+            endpoints=("tcp:11112", "tcp:104:interface=127.0.0.1"),
+            ae_titles=("ARCHIVE", "PACS 2"),
+            folder=file.parent / "store",
+            durability="relaxed",
+            transfer_syntaxes=(EXPLICIT, IMPLICIT),
+            promiscuous=True,
+            index="sqlite:///elsewhere",
+            unknown_matches=True,
+            limits=Limits(idle=300, close=2.5, instance_length=2 * 2**30, associations=20),
+            peers={
+                "CT1": KnownPeer(
+                    ae_title="CT1", services=("echo", "store"), operations_performed=4
+                ),
+                "WS": KnownPeer(
+                    ae_title="WS",
+                    host="::1",
+                    port=11113,
+                    move_destination=False,
+                    transfer_syntaxes=(IMPLICIT,),
+                    operations_invoked=2,
+                ),
+            },
+        )
+
+    def test_every_key_is_in_that_test(self):
+        """But for the other limits, which have a test of their own."""
+        document = tomllib.loads(dedent(ALL))
+        for key in KEYS:
+            tables = document[key.section]
+            tables = tables if key.section in REPEATED else [tables]
+            assert key.section == "limits" or any(key.name in table for table in tables)
+
+    def test_an_empty_one_says_nothing(self, file: Path):
+        assert read(file, "") == Configuration()
+
+    @pytest.mark.parametrize("limit", fields(Limits), ids=lambda limit: limit.name)
+    def test_every_limit(self, file: Path, limit: Any):
+        value = limit.default * 2
+        found = read(file, f"[limits]\n{limit.name} = {value}")
+        assert found.limits == Limits(**{limit.name: value}) != Limits()
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("250 ms", 0.25), ("1.5s", 1.5), ("2 min", 120), ("1 h", 3600)]
+    )
+    def test_durations(self, file: Path, text: str, value: float):
+        assert read(file, f'[limits]\nidle = "{text}"').limits.idle == value
+
+    @pytest.mark.parametrize(
+        ("text", "value"), [("8192 B", 8192), ("64KiB", 65536), ("1.5 MiB", 1572864)]
+    )
+    def test_sizes(self, file: Path, text: str, value: int):
+        found = read(file, f'[limits]\nmaximum_length = "{text}"').limits.maximum_length
+        assert (found, type(found)) == (value, int)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("key", "value", "allowed"),
+        [
+            ("node.ae_titles", '"ARCHIVE"', "a list of AE titles"),
+            ("node.ae_titles", '["SEVENTEEN LETTERS"]', "1 to 16 characters"),
+            ("node.ae_titles", '["BACK\\\\SLASH"]', "1 to 16 characters"),
+            ("storage.folder", "5", "the path of a folder"),
+            ("storage.folder", '""', "the path of a folder"),
+            ("storage.durability", '"some"', "one of full, relaxed"),
+            ("storage.transfer_syntaxes", '["ExplicitVR"]', "a UID or its keyword"),
+            ("storage.promiscuous", "1", "true or false"),
+            ("query.unknown_matches", '"yes"', "true or false"),
+            ("limits.idle", '"5 minutes"', "a number from 0.001 (s), or a string with a unit"),
+            ("limits.idle", "0", "a number from 0.001"),
+            ("limits.idle", "inf", "a number from 0.001"),
+            ("limits.idle", "nan", "a number from 0.001"),
+            ("limits.idle", "true", "a number from 0.001"),
+            ("limits.idle", "07:32:00", "a number from 0.001"),
+            ("limits.associations", "1.5", "an integer from 1"),
+            ("limits.associations", '"5 s"', "an integer from 1"),
+            ("limits.maximum_length", '"1 KiB"', "an integer from 4096 to 1073741824 (bytes)"),
+            ("limits.maximum_length", '"1.3 B"', "an integer from 4096"),
+        ],
+    )
+    def test_a_wrong_value(self, file: Path, key: str, value: str, allowed: str):
+        """The file, the line, the key and what is allowed."""
+        section, _, name = key.partition(".")
+        (problem,) = problems(file, f"# 1\n\n[{section}]\n# 4\n{name} = {value}\n")
+        assert problem.startswith(f"line 5: {key} is ")
+        assert f"; it must be {allowed}" in problem or f" {allowed}" in problem
+
+    @pytest.mark.parametrize(
+        ("line", "what"),
+        [
+            ('ae_title = "BACK\\\\SLASH"', "AE title"),
+            ("port = 0", "an integer from 1 to 65535"),
+            ("port = 65536", "an integer from 1 to 65535"),
+            ('port = "104"', "an integer from 1 to 65535"),
+            ('host = "a b"', "a host name or an address"),
+            ('services = ["store", "print"]', "echo, store, find, get, move"),
+            ("operations_invoked = 0", "an integer from 1 to 65535"),
+            ("operations_performed = true", "an integer from 1 to 65535"),
+            ("move_destination = 1", "true or false"),
+        ],
+    )
+    def test_a_wrong_value_of_a_peer(self, file: Path, line: str, what: str):
+        """The second one, as people count."""
+        name = line.partition(" ")[0]
+        given = {"ae_title": '"B"', "host": '"b"', "port": "1"}
+        others = "\n".join(f"{key} = {value}" for key, value in given.items() if key != name)
+        document = f'[[peers]]\nae_title = "A"\n[[peers]]\n{line}\n{others}\n'
+        (problem,) = problems(file, document)
+        assert problem.startswith(f"line 4: peers[2].{name} is ")
+        assert what in problem
+
+    def test_an_endpoint_says_what_twisted_says(self, file: Path):
+        (problem,) = problems(file, '[[listeners]]\nendpoint = "tpc:11112"')
+        assert problem.startswith("line 2: listeners[1].endpoint is 'tpc:11112' (Unknown endpoint")
+
+    @pytest.mark.parametrize("url", ['"mysql://u:secret@h/d"', '"secret"', "5"])
+    def test_a_url_is_not_shown(self, file: Path, url: str):
+        """It may hold a password."""
+        (problem,) = problems(file, f"[index]\nurl = {url}")
+        assert problem.startswith("line 2: index.url is wrong; it must be a URL of SQLite or")
+        assert "secret" not in problem
+
+    @pytest.mark.parametrize(
+        ("document", "problem"),
+        [
+            ("[storage]\nfodler = 1", "line 2: storage.fodler is not known; is folder meant?"),
+            ("[storgae]", "line 1: storgae is not known; is storage meant?"),
+            ("\nstorgae.x = 1", "line 2: storgae is not known; is storage meant?"),
+            (
+                'durability = "full"',
+                "line 1: durability is not known; is storage.durability meant?",
+            ),
+            ("[query]\nzzz = 1", "line 2: query.zzz is not known; known are unknown_matches"),
+            (
+                "[[peers]]\nae_title = 'A'\nhots = 'a'",
+                "line 3: peers[1].hots is not known; is host",
+            ),
+            ("[limits]\nidel = 1", "line 2: limits.idel is not known; is idle meant?"),
+            ("[limits]\nport = 1", "line 2: limits.port is not known; is peers.port meant?"),
+        ],
+    )
+    def test_an_unknown_key(self, file: Path, document: str, problem: str):
+        (found,) = problems(file, document)
+        assert found.startswith(problem)
+
+    @pytest.mark.parametrize(
+        ("document", "problem"),
+        [
+            ("storage = 5", "line 1: storage is no table: it is written as [storage]"),
+            ("[peers]", "line 1: peers is no array of tables: each is written as [[peers]]"),
+            ("peers = [1]", "line 1: peers is no array of tables"),
+            ("[[listeners]]", "line 1: listeners[1] has no endpoint: it must be a server endpoint"),
+            ("[[peers]]\nhost = 'a'\nport = 1", "line 1: peers[1] has no ae_title"),
+            ("[[peers]]\nae_title = 'A'\nhost = 'a'", "line 1: peers[1] has one of host and port"),
+            ("[[peers]]\nae_title = 'A'\nport = 1", "line 1: peers[1] has one of host and port"),
+            (
+                "[[peers]]\nae_title = 'A'\nmove_destination = true",
+                "line 1: peers[1] is no move_destination without host and port",
+            ),
+            (
+                "[[peers]]\nae_title = 'A'\n[[peers]]\nae_title = 'A '",
+                "line 4: peers[2].ae_title is 'A', which another peer is already",
+            ),
+        ],
+    )
+    def test_what_does_not_belong_together(self, file: Path, document: str, problem: str):
+        (found,) = problems(file, document)
+        assert found.startswith(problem)
+
+    def test_all_of_them_in_the_order_of_the_lines(self, file: Path):
+        found = problems(file, "[limits]\nidle = 0\n[node]\nae_titles = [1]\nx = 1\n")
+        assert [each.partition(":")[0] for each in found] == ["line 2", "line 4", "line 5"]
+
+    def test_no_toml(self, file: Path):
+        (problem,) = problems(file, "[node]\nae_titles = [\n")
+        assert "at line 2" in problem or "at end of document" in problem
+
+    def test_no_utf8(self, file: Path):
+        file.write_bytes(b"# \xff")
+        with pytest.raises(MisuseError, match=str(file)):
+            read_configuration(file)
+
+    def test_no_file(self, file: Path):
+        with pytest.raises(MisuseError, match=f"{file}: No such file"):
+            read_configuration(file)
+
+    def test_no_psycopg(self, file: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("dimse.server.kinds.find_spec", lambda name: None)
+        (problem,) = problems(file, '[index]\nurl = "postgresql+psycopg://h/d"')
+        assert "pip install 'dimse[postgresql]'" in problem
+
+
+LINES = '''\
+# 1
+first = [
+  1,
+  "]", # 4
+]
+text = """
+[no.table]
+first = 2
+"""
+
+[a.b]  # 11
+c.d = 1
+"e f" = { g = 1,  h = [{ i = 1 }] }
+[[list]]
+x = 1
+[[list]]
+# 17
+x = 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (["first"], 2),
+        (["first", 1], 2),
+        (["text"], 6),
+        (["a"], 11),
+        (["a", "b"], 11),
+        (["a", "b", "c"], 12),
+        (["a", "b", "c", "d"], 12),
+        (["a", "b", "e f", "h", 0, "i"], 13),
+        (["list"], 14),
+        (["list", 0], 14),
+        (["list", 0, "x"], 15),
+        (["list", 1], 16),
+        (["list", 1, "x"], 18),
+    ],
+    ids=str,
+)
+def test_line_of_a_key(path: list[str | int], line: int):
+    """Where the statement begins that gives it its value, whatever that looks like."""
+    assert line_of(LINES, path) == line
+
+
+class TestOptions:
+    """Those of the command line win over the file."""
+
+    def joined(self, file: Path, *args: str) -> Configuration:
+        file.write_text(dedent(ALL), "utf-8")
+        options = Options()
+        options.parseOptions(["--config", str(file), *args])
+        return options.configuration
+
+    def test_without_others_it_is_what_the_file_says(self, file: Path):
+        assert self.joined(file) == read(file, ALL)
+
+    @pytest.mark.parametrize(
+        ("args", "field", "value"),
+        [
+            (["--port", "104"], "endpoints", ("tcp:104",)),
+            (["--listen", "tcp:1"], "endpoints", ("tcp:1",)),
+            (["--aet", "ONE"], "ae_titles", ["ONE"]),
+            (["--storage", "here"], "folder", Path("here")),
+            (["--durability", "full"], "durability", "full"),
+            (["--transfer-syntax", "1.2"], "transfer_syntaxes", ["1.2"]),
+            (["--index", "sqlite:///i"], "index", "sqlite:///i"),
+        ],
+    )
+    def test_one_that_is_given(self, file: Path, args: list[str], field: str, value: object):
+        joined, alone = self.joined(file, *args), read(file, ALL)
+        assert getattr(joined, field) == value != getattr(alone, field)
+        rest = [each.name for each in fields(Configuration) if each.name != field]
+        assert [getattr(joined, each) for each in rest] == [getattr(alone, each) for each in rest]
+
+    def test_one_limit_leaves_the_others(self, file: Path):
+        limits = self.joined(file, "--idle", "7").limits
+        assert (limits.idle, limits.close, limits.associations) == (7, 2.5, 20)
+
+    def test_the_default_given_wins_too(self, file: Path):
+        assert self.joined(file, "--associations", "500").limits.associations == 500
+
+    def test_a_peer_is_added_or_moves(self, file: Path):
+        """What else the file says of it stays."""
+        peers = self.joined(file, "--peer", "WS=ws:104", "--peer", "NEW=new:105").peers
+        assert list(peers) == ["CT1", "WS", "NEW"]
+        assert (peers["WS"].address, peers["WS"].operations_invoked) == ("ws:104", 2)
+        assert peers["NEW"] == KnownPeer(ae_title="NEW", host="new", port=105)
+
+    def test_what_is_wrong_in_the_file_is_wrong_usage(self, file: Path):
+        file.write_text("x = 1", "utf-8")
+        with pytest.raises(UsageError, match="line 1: x is not known"):
+            Options().parseOptions(["--config", str(file)])
+
+    def test_the_file_is_found_from_another_folder(
+        self, file: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """twistd changes to its --rundir, and SIGHUP comes after that."""
+        file.write_text(dedent(ALL), "utf-8")
+        monkeypatch.chdir(file.parent)
+        options = Options()
+        options.parseOptions(["--config", file.name])
+        monkeypatch.chdir("/")
+        assert list(options.read_peers()) == ["CT1", "WS"]
+
+
+class TestExample:
+    FILE = Path(__file__).parents[2] / "examples" / "dimse.toml"
+
+    def test_is_a_configuration(self):
+        configuration = read_configuration(self.FILE)
+        assert configuration.ae_titles == ("ARCHIVE", "PACS")
+        assert configuration.limits == Limits(associations=100, idle=600, disk_reserve=20 * 2**30)
+        assert list(configuration.peers) == ["CT1", "WORKSTATION"]
+
+    def test_shows_every_key_but_most_limits(self):
+        document = tomllib.loads(self.FILE.read_text("utf-8"))
+        for key in KEYS:
+            tables = document[key.section]
+            tables = tables if key.section in REPEATED else [tables]
+            assert key.section == "limits" or any(key.name in table for table in tables)
+
+    def test_its_endpoints_are_two_of_twisted(self):
+        assert len(read_configuration(self.FILE).endpoints) == 2
