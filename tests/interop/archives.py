@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.interop.exchanges import ARCHIVE
 from tests.peers import Argument, Server, run
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,12 @@ def succeeding(args: Sequence[Argument], cwd: Path) -> str:
     done = run(args, env=NODELAY, cwd=cwd)
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def fill(archive: Archive, *folders: Path) -> None:
+    """Send what is in the folders to the archive, as it is: storescu would encode it anew."""
+    to = ["-aec", ARCHIVE, "127.0.0.1", archive.port]
+    succeeding([sys.executable, "-m", "dimse", "store", *to, *folders], cwd=ROOT)
 
 
 def script(name: str) -> list[str]:

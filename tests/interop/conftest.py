@@ -2,13 +2,14 @@
 archives that they query."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.interop.archives import NODELAY, ROOT, Archive, last_line, ours, script, succeeding
+from tests.interop import collection
+from tests.interop.archives import NODELAY, ROOT, Archive, fill, last_line, ours, script
 from tests.interop.corpus import Receiver, instances, read
 from tests.interop.exchanges import ARCHIVE, STUDIES, make_study, make_worklist
 from tests.interop.syntaxes import (
@@ -99,28 +100,54 @@ def pynetdicom(studies: Path) -> Iterator[Archive]:
 def dcmtk(
     studies: Path, node: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Archive]:
-    """DCMTK's dcmqrscp, filled by its storescu; it knows `node` by its port."""
-    folder, port = tmp_path_factory.mktemp("dcmqrscp"), free_port()
-    database = folder / ARCHIVE
+    """DCMTK's dcmqrscp, filled by us; it knows `node` by its port."""
+    folder = tmp_path_factory.mktemp("dcmqrscp")
+    with _dcmqrscp(folder, {str(node.port): node.port}) as archive:
+        fill(archive, *(studies / study for study in STUDIES))
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: Factory) -> Path:
+    """A folder with the instances of `collection`."""
+    folder = tmp_path_factory.mktemp("collection")
+    collection.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dcmqrscp(
+    collected: Path, storescp_bits: Receiver, tmp_path_factory: Factory
+) -> Iterator[Archive]:
+    """DCMTK's, with the collection; it knows `STORESCP`."""
+    folder = tmp_path_factory.mktemp("dcmqrscp")
+    with _dcmqrscp(folder, {"STORESCP": storescp_bits.port}) as archive:
+        fill(archive, collected)
+        yield archive
+
+
+@contextmanager
+def _dcmqrscp(folder: Path, peers: Mapping[str, int]) -> Iterator[Archive]:
+    port, database = free_port(), folder / ARCHIVE
     database.mkdir()
+    hosts = "".join(
+        f"peer{number} = ({title}, 127.0.0.1, {number})\n" for title, number in peers.items()
+    )
     configuration = folder / "dcmqrscp.cfg"
     configuration.write_text(
         f"""NetworkTCPPort = {port}
 MaxPDUSize = 16384
 MaxAssociations = 16
 HostTable BEGIN
-node = ({node.port}, 127.0.0.1, {node.port})
-HostTable END
+{hosts}HostTable END
 VendorTable BEGIN
 VendorTable END
 AETable BEGIN
-{ARCHIVE} {database} RW (9, 64mb) ANY
+{ARCHIVE} {database} RW (99, 64mb) ANY
 AETable END
 """
     )
     with running([tool("dcmqrscp"), "-c", configuration], port, env=NODELAY) as server:
-        fill = [tool("storescu"), "+sd", "+r", "-aec", ARCHIVE, "127.0.0.1", str(port)]
-        succeeding([*fill, *(studies / study for study in STUDIES)], cwd=folder)
         yield Archive(server)
 
 

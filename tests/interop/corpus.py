@@ -3,16 +3,17 @@
 Files are read here with pydicom alone, so that what `dimse` makes of them is held against it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom import Dataset, dcmread
-from pydicom.filereader import data_element_generator
+from pydicom.filereader import data_element_generator, read_dataset
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -206,3 +207,21 @@ def take(folder: Path) -> dict[str, Stored]:
         taken[stored.sop_instance_uid] = stored
         path.unlink()
     return taken
+
+
+def check_same(taken: Mapping[str, Stored], sent: Mapping[str, Stored]) -> None:
+    """All has arrived: byte for byte, or decoded when another transfer syntax was agreed."""
+    assert taken.keys() == sent.keys()
+    for uid, one in sent.items():
+        if taken[uid].transfer_syntax == one.transfer_syntax:
+            assert taken[uid] == one
+        else:
+            assert taken[uid].sop_class_uid == one.sop_class_uid
+            assert _decoded(taken[uid]) == _decoded(one)
+
+
+def _decoded(one: Stored) -> Dataset:
+    """A data set in implicit or explicit VR little endian."""
+    implicit = one.transfer_syntax == ImplicitVRLittleEndian
+    assert implicit or one.transfer_syntax == ExplicitVRLittleEndian
+    return read_dataset(BytesIO(one.data_set), implicit, is_little_endian=True)

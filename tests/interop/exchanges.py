@@ -1,6 +1,6 @@
 """What is stored, asked for and told in the matrix of services, roles and peers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,15 @@ def dataset(values: Mapping[str, Any] | None) -> Dataset | None:
     for keyword, value in values.items():
         setattr(made, keyword, list(map(dataset, value)) if isinstance(value, list) else value)
     return made
+
+
+def keys(asked: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """An Identifier as options of a tool."""
+    for keyword, value in asked.items():
+        if isinstance(value, list):
+            yield from keys(value[0], f"{within}{keyword}[0].")
+        else:
+            yield from ("-k", f"{within}{keyword}={value}")
 
 
 def values(dataset: Dataset | None) -> dict[str, Any] | None:

@@ -1,18 +1,14 @@
 """Every service, as SCU and as SCP, with every peer that has it: the cells of one table."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydicom import Dataset, dcmread
-from pydicom.filereader import read_dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom import dcmread
 
 from tests.interop.archives import ROOT, Archive, last_line, ours, script, succeeding
-from tests.interop.corpus import Receiver, Stored, read, take
+from tests.interop.corpus import Receiver, Stored, check_same, read, take
 from tests.interop.exchanges import (
     ARCHIVE,
     EXCHANGES,
@@ -21,6 +17,7 @@ from tests.interop.exchanges import (
     STUDY,
     WORKLIST_ITEMS,
     identifier,
+    keys,
     name,
 )
 from tests.peers import Argument, tool
@@ -169,15 +166,6 @@ def called_by(
     return succeeding([*program, *options, "127.0.0.1", port, *paths], cwd=folder)
 
 
-def keys(asked: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """An Identifier as options of a tool."""
-    for keyword, value in asked.items():
-        if isinstance(value, list):
-            yield from keys(value[0], f"{within}{keyword}[0].")
-        else:
-            yield from ("-k", f"{within}{keyword}={value}")
-
-
 def instances(studies: Path) -> list[Path]:
     """The files of the study that is sent."""
     return sorted((studies / STUDY).iterdir())
@@ -189,21 +177,8 @@ def stored(studies: Path) -> dict[str, Stored]:
 
 
 def check(taken: dict[str, Stored], studies: Path) -> None:
-    """All of it has arrived: byte for byte, or decoded when another transfer syntax was agreed."""
-    assert taken.keys() == stored(studies).keys()
-    for uid, sent in stored(studies).items():
-        if taken[uid].transfer_syntax == sent.transfer_syntax:
-            assert taken[uid] == sent
-        else:
-            assert taken[uid].sop_class_uid == sent.sop_class_uid
-            assert decoded(taken[uid]) == decoded(sent)
-
-
-def decoded(one: Stored) -> Dataset:
-    """A data set in implicit or explicit VR little endian."""
-    implicit = one.transfer_syntax == ImplicitVRLittleEndian
-    assert implicit or one.transfer_syntax == ExplicitVRLittleEndian
-    return read_dataset(BytesIO(one.data_set), implicit, is_little_endian=True)
+    """All of it has arrived."""
+    check_same(taken, stored(studies))
 
 
 def found(scu: str, said: str, folder: Path) -> list[str]:

@@ -1,0 +1,166 @@
+"""The node is killed at random moments while four associations send (H-R17).
+
+`DIMSE_KILLS=100` sets the number of times, `DIMSE_SEED` the moments; both are printed.
+"""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from tests.interop.archives import ROOT, script
+from tests.interop.corpus import read_head
+from tests.peers import twistd_dimse
+
+pytestmark = pytest.mark.peer
+
+KILLS = int(os.environ.get("DIMSE_KILLS", "5"))
+SEED = os.environ.get("DIMSE_SEED") or str(random.randrange(10**9))
+LONGEST = 0.8  # seconds under load until the node is killed
+SAMPLE = 3  # instances that are retrieved each time
+ASSOCIATIONS = 4
+ROOT_UID = "1.2.826.0.1.3680043.10.7"
+
+
+class Senders:
+    """The process of `busy_senders`, and what its log says."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def ask(self, *command: Any) -> Any:
+        self.begin(*command)
+        return self.answer()
+
+    def begin(self, *command: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def log(self) -> tuple[dict[str, str], list[str]]:
+        """The digest of each instance that was sent, and those that were acknowledged."""
+        sent: dict[str, str] = {}
+        stored = []
+        for line in self._log.read_text().splitlines():
+            match line.split():
+                case ["sent", uid, digest]:
+                    sent[uid] = digest
+                case ["stored", uid]:
+                    stored.append(uid)
+                case _:
+                    pytest.fail(line)
+        return sent, stored
+
+
+@contextmanager
+def senders(log: Path) -> Iterator[Senders]:
+    with subprocess.Popen(
+        [*script("busy_senders"), str(log)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield Senders(process, log)
+        finally:
+            process.kill()
+
+
+class Kept:
+    """What is in the store; each file is read once, for none may ever change."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._read: dict[Path, tuple[str, str]] = {}
+
+    def instances(self) -> dict[str, str]:
+        """The digest of the data set of each instance that is visible, by its UID."""
+        for path in (self._store / "objects").rglob("*.dcm"):
+            if path not in self._read:
+                self._read[path] = _uid_and_digest(path)
+        return dict(self._read.values())
+
+    def unaltered(self) -> bool:
+        """Whether all files are what they were when they were first read."""
+        return all(_uid_and_digest(path) == before for path, before in self._read.items())
+
+    def rows(self) -> dict[str, str]:
+        """The same, from the index."""
+        url = f"file:{self._store / 'index.sqlite'}?mode=ro"
+        with closing(sqlite3.connect(url, uri=True)) as index:
+            return dict(index.execute("select instance_uid, digest from instances"))
+
+
+def _uid_and_digest(path: Path) -> tuple[str, str]:
+    (_, uid, _), offset = read_head(path)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return uid, sha256(file.read()).hexdigest()
+
+
+def check(
+    store: Path, kept: Kept, port: int, clients: Senders, studies: list[str], choose: random.Random
+) -> None:
+    """All that was acknowledged is there and whole; nothing else is but what was sent."""
+    assert list((store / "incoming").iterdir()) == []
+    sent, stored = clients.log()
+    there = kept.instances()
+    assert kept.rows() == there
+    assert set(stored) <= there.keys()
+    assert there.items() <= sent.items()
+    for study in studies:
+        for series in {uid.rpartition(".")[0] for uid in there if uid.startswith(f"{study}.")}:
+            found = clients.ask("find", port, study, series)
+            assert sorted(found) == sorted(uid for uid in there if uid.rpartition(".")[0] == series)
+    for uid in choose.sample(stored, min(SAMPLE, len(stored))):
+        series = uid.rpartition(".")[0]
+        study = series.rpartition(".")[0]
+        assert clients.ask("get", port, study, series, uid) == [sent[uid]]
+
+
+def test_h_r17_no_acknowledged_instance_is_lost(tmp_path: Path):
+    """Killed, started and checked again and again, with full durability."""
+    choose = random.Random(SEED)
+    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_KILLS={KILLS}\n")
+    store, starts = tmp_path / "store", []
+    kept, studies = Kept(store), list[str]()
+    with senders(tmp_path / "log") as clients:
+        for number in range(KILLS + 1):
+            begin = time.monotonic()
+            with twistd_dimse(store) as node:
+                clients.ask("echo", node.port)
+                starts.append(time.monotonic() - begin)
+                check(store, kept, node.port, clients, studies, choose)
+                if number == KILLS:
+                    break
+                studies = [f"{ROOT_UID}.{number}.{each}" for each in range(1, ASSOCIATIONS + 1)]
+                clients.begin("load", node.port, SEED, studies, 10**9)
+                with suppress(subprocess.TimeoutExpired):
+                    node.process.wait(choose.uniform(0, LONGEST))
+                node.process.send_signal(signal.SIGKILL)
+                clients.answer()
+        sent, stored = clients.log()
+    assert kept.unaltered()
+    assert len(stored) > KILLS  # there was a load
+    sys.stdout.write(
+        f"{len(stored)} of {len(sent)} acknowledged, {len(kept.instances())} kept; "
+        f"start {median(starts):.2f} s, at most {max(starts):.2f} s\n"
+    )
