@@ -14,12 +14,12 @@ from twisted.python.failure import Failure
 
 from dimse.archive import query, retrieval
 from dimse.archive.attributes import KEPT
-from dimse.archive.committing import GroupCommit
+from dimse.archive.committing import CommitThread, GroupCommit
 from dimse.archive.files import ObjectFolder, is_durable, outcome_of
 from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, reason, sqlite_url
 from dimse.archive.objects import ABOVE_ALL, LOWEST, ObjectStore, StoredInstance, key_of
-from dimse.errors import DimseError, StatusError
+from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Status
 from dimse.performing import SCP, Operation
@@ -105,7 +105,8 @@ class Archive:
         self.index = Index(index or sqlite_url(self.folder), durable=durable)
         self._unknown_matches = unknown_matches
         self._in_thread = in_thread
-        self._commits = GroupCommit(self._commit, _discard, in_thread)
+        self._commit_thread = CommitThread() if in_thread is in_reactor_thread else None
+        self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
 
     def __str__(self) -> str:
         """Where instances go and how safe they are, for a log."""
@@ -120,6 +121,7 @@ class Archive:
         self.objects.open()
         try:
             self.index.open()
+            self._check_objects()
             self._reconcile()
         except BaseException as error:
             self.index.close()
@@ -133,6 +135,8 @@ class Archive:
         """Let another server have them; fires when what is being committed is done."""
 
         def idle(_: None) -> None:
+            if self._commit_thread is not None:
+                self._commit_thread.stop()
             self.index.close()
             self.objects.close()
 
@@ -187,6 +191,16 @@ class Archive:
             missing = there - self.index.stored(there).keys()
             news |= {key: self._read(key) for key in map(key_of, missing)}
         return list(news.values())
+
+    def _check_objects(self) -> None:
+        """A folder without a single object is that of a disk which is not mounted."""
+        if any(self.objects.keys(low, high) for low, high in _ranges()):
+            return
+        if count := sum(len(self.index.keys(low, high)) for low, high in _ranges()):
+            raise MisuseError(
+                f"store {self.folder} has none of the {count} instances of index {self.index}: is "
+                "its disk mounted? To begin anew, run dimse index rebuild"
+            )
 
     def _reconcile(self) -> None:
         """Index the objects that no row tells of, and drop the rows without an object."""

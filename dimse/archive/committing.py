@@ -1,10 +1,13 @@
 """Group commit: what several associations want on the disk goes there in one go."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
 
 from dimse.message.status import Status
 from dimse.services.partial_file import InThread
@@ -70,6 +73,36 @@ class GroupCommit(Generic[T]):
                 done([failure] * len(group))
 
         self._in_thread(lambda: self._commit(items)).addCallbacks(done, crashed)
+
+
+class CommitThread:
+    """A thread for commits alone: they do not wait for queries, which have those of the reactor."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPool | None = None
+        self._trigger: Any = None
+
+    def __call__(self, step: Callable[[], Any]) -> "Deferred[Any]":
+        """Run a step in it."""
+        from twisted.internet import reactor  # late, for whoever imports it installs it
+
+        running: Any = reactor
+        if self._pool is None:
+            self._pool = ThreadPool(minthreads=0, maxthreads=1, name="dimse commits")
+            self._pool.start()
+            self._trigger = running.addSystemEventTrigger("during", "shutdown", self.stop)
+        return deferToThreadPool(running, self._pool, step)
+
+    def stop(self) -> None:
+        """End it, after the step that it is at."""
+        from twisted.internet import reactor
+
+        running: Any = reactor
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            with suppress(ValueError):  # the shutdown has taken it away already
+                running.removeSystemEventTrigger(self._trigger)
+            pool.stop()
 
 
 def settle(result: "Deferred[int]", outcome: Any) -> None:

@@ -23,7 +23,7 @@ from zope.interface import provider
 from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.main import INTERRUPTED
 from dimse.cli.options import Target, Verbosity
-from dimse.errors import AssociationError, DimseError
+from dimse.errors import AssociationError, DimseError, StatusError
 
 FAILED = 1
 
@@ -44,6 +44,13 @@ def say(text: str) -> None:
     """One line on stderr. What peers and file systems make up cannot steer the terminal."""
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     click.echo("".join(shown), err=True)
+
+
+def comment_of(error: BaseException | None, verbosity: Verbosity) -> str:
+    """The Error Comment of a peer, which may tell why and name a patient: only who asks sees it."""
+    if isinstance(error, StatusError) and error.comment and verbosity.tells_events:
+        return f" ({error.comment})"
+    return ""
 
 
 async def _attend(reactor: Any, target: Target, work: Work) -> NoReturn:
@@ -70,7 +77,7 @@ async def _attend(reactor: Any, target: Target, work: Work) -> NoReturn:
         code = FAILED
         if not interrupted:
             text = target.explain(error) if isinstance(error, AssociationError) else error
-            say(f"Error: {text}")
+            say(f"Error: {text}{comment_of(error, target.verbosity)}")
     await endpoint.closed()
     over.callback(None)
     raise SystemExit(INTERRUPTED if interrupted else code)

@@ -10,7 +10,7 @@ import click
 from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.options import Target, Verbosity, takes_target
 from dimse.cli.progress import Bar, Tally
-from dimse.cli.running import FAILED, run, say
+from dimse.cli.running import FAILED, comment_of, run, say
 from dimse.errors import AssociationError, DimseError, NotAnInstanceError
 from dimse.message.messages import HIGH, LOW, MEDIUM
 from dimse.message.status import Category
@@ -122,7 +122,8 @@ class Sending:
             self._fail(f"{instance.path}: {self._target.explain(result.error)}")
             return
         if result.status is None:
-            self._fail(f"{instance.path}: {result.error}")
+            comment = comment_of(result.error, self._target.verbosity)
+            self._fail(f"{instance.path}: {result.error}{comment}")
             return
         self._tally.sent += 1
         self._tally.sent_bytes += instance.length

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import isasyncgenfunction, isgeneratorfunction
 from typing import Any
 
 from pydicom import Dataset
@@ -171,6 +172,8 @@ class RetrieveSCP:
         if ae_title is not None and not is_ae_title(ae_title):
             raise MisuseError(f"{ae_title!r} is no AE title (PS3.5 6.2)")
         self._ae_title = ae_title
+        if isgeneratorfunction(retrieve) or isasyncgenfunction(retrieve):
+            raise MisuseError("retrieve has to return what is to be sent, and not to yield it")
         self._retrieve = retrieve
         self._resolve = destinations if callable(destinations) else destinations.get
         self._reactor = reactor

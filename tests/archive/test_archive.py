@@ -1,14 +1,19 @@
 """The archive: what a success means, and how files and index are kept together."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
+import pytest_twisted
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from twisted.internet.defer import gatherResults
+from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
 from dimse import MisuseError, ReceivedInstance
@@ -17,7 +22,7 @@ from dimse.archive.archive import Archive
 from dimse.archive.objects import key_of
 from dimse.archive.schema import METADATA
 from dimse.services.dataset import encode
-from tests.archive.archives import data_set, open_archive, put, put_encoded
+from tests.archive.archives import LIMITS, data_set, open_archive, put, put_encoded
 from tests.wire import CT_STORAGE, EXPLICIT
 
 
@@ -180,6 +185,20 @@ class TestStart:
             assert uids(archive) == ["1.2.0.1", "1.2.2.1"]
         assert "1 instances of the index are gone: removed" in texts(log)
 
+    def test_a_disk_that_is_not_mounted(self, tmp_path: Path, new_index: Callable[[], str | None]):
+        """Without a single object the index is left alone, and nothing starts."""
+        index = new_index() or f"sqlite:///{tmp_path}/index.sqlite"
+        folder = tmp_path / "disk"
+        with open_archive(folder, index=index) as archive:
+            put(archive, data_set("1.2.1.1"))
+        folder.rename(tmp_path / "mounted elsewhere")
+        with pytest.raises(MisuseError, match="none of the 1 instances"):
+            Archive(folder, index=index, limits=LIMITS).open()
+        shutil.rmtree(folder)
+        (tmp_path / "mounted elsewhere").rename(folder)
+        with open_archive(folder, index=index) as archive:
+            assert uids(archive) == ["1.2.1.1"]
+
     def test_a_damaged_object_is_told_of_and_does_not_stop_the_start(
         self, tmp_path: Path, log: list[dict[str, Any]]
     ):
@@ -258,3 +277,26 @@ def texts(log: list[dict[str, Any]]) -> list[str]:
     return [
         event["log_format"].format(**event) for event in log if event.get("log_format") is not None
     ]
+
+
+class TestCommitThread:
+    @pytest_twisted.ensureDeferred
+    async def test_a_commit_does_not_wait_for_queries(self, tmp_path: Path) -> None:
+        """All threads of the reactor are busy with slow ones."""
+        from twisted.internet import reactor
+
+        archive = Archive(tmp_path, limits=LIMITS, durability="relaxed").open()
+        pool, over = reactor.getThreadPool(), Event()  # type: ignore[attr-defined]
+        slow = [deferToThread(over.wait, 30) for _ in range(pool.max)]
+        dataset = data_set("1.2.1.1")
+        operation: Any = None
+        received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "A", "B")
+        sink = archive.begin(received, operation)
+        sink.write(memoryview(encode(dataset, EXPLICIT)))
+        try:
+            assert await sink.finish() == 0
+        finally:
+            over.set()
+            await gatherResults(slow)
+            await archive.close()
+        assert uids(archive) == ["1.2.1.1"]

@@ -474,3 +474,17 @@ class TestOtherTransferSyntaxes:
         assert done.failed_sop_instance_uids == (found[0].sop_instance_uid,)
         (said,) = lines(network, f"C-GET of {found[0].sop_instance_uid}: not sent")
         assert "RLE Lossless needs dimse[transcode]" in said
+
+
+def test_functions_that_yield_are_refused():
+    """At once, and not with the first request."""
+
+    async def later(*_: object):
+        yield
+
+    def now(*_: object):
+        yield
+
+    for function in (later, now):
+        with pytest.raises(MisuseError, match="return"):
+            RetrieveSCP(function)
