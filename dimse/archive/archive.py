@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from dimse.archive import query, retrieval
 from dimse.archive.attributes import KEPT
 from dimse.archive.committing import CommitThread, GroupCommit
+from dimse.archive.department import Department
 from dimse.archive.files import ObjectFolder, is_durable, outcome_of
 from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, reason, sqlite_url
@@ -37,7 +38,10 @@ _A_FEW = 200  # instances that are indexed again in one transaction
 class _Incoming:
     """The sink of one instance: to its object, past the header scan and the digest."""
 
-    def __init__(self, received: ReceivedInstance, archive: "Archive") -> None:
+    def __init__(
+        self, received: ReceivedInstance, operation: Operation, archive: "Archive"
+    ) -> None:
+        self.operation = operation
         head = file_head(received)
         self._received = received
         self._scan = HeaderScan(received, _WANTED)
@@ -81,6 +85,11 @@ class Archive:
     `durability` "full", a key of `files.DURABILITIES`, both are on the disk then. `index` is the
     URL of a database, one in the folder unless given; `unknown_matches` is as in `query.Finder`.
     It is an `InstanceStore`; `scps` are the services over it.
+
+    `worklist` is a folder with worklist items in files. `on_study_end(study)` is called with an
+    `EndedStudy` when nothing of a study came for `study_timeout` seconds, or with 0 when the
+    association that brought its last instance is over; the peers of `notified()`, an AE title
+    and a `Destination` each, are then told that it is available. `clock` is the reactor.
     """
 
     log = Logger()
@@ -95,6 +104,7 @@ class Archive:
         objects: ObjectStore | None = None,
         unknown_matches: bool = False,
         in_thread: InThread = in_reactor_thread,
+        **department: Any,
     ) -> None:
         durable = is_durable(durability)
         self.folder = Path(folder)
@@ -107,6 +117,7 @@ class Archive:
         self._in_thread = in_thread
         self._commit_thread = CommitThread() if in_thread is in_reactor_thread else None
         self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
+        self._department = Department(self.index, self.objects.digest, in_thread, **department)
 
     def __str__(self) -> str:
         """Where instances go and how safe they are, for a log."""
@@ -123,6 +134,7 @@ class Archive:
             self.index.open()
             self._check_objects()
             self._reconcile()
+            self._department.open()
         except BaseException as error:
             self.index.close()
             self.objects.close()
@@ -140,15 +152,22 @@ class Archive:
             self.index.close()
             self.objects.close()
 
-        return self._commits.idle().addCallback(idle)
+        stopped = self._commits.idle().addCallback(lambda _: self._department.close())
+        return stopped.addCallback(idle)
 
     def begin(self, instance: ReceivedInstance, operation: Operation) -> _Incoming:
         """A sink for one instance; raises `StatusError` when there is no room for it."""
-        return _Incoming(instance, self)
+        return _Incoming(instance, operation, self)
 
     def commit(self, incoming: _Incoming) -> "Deferred[int]":
         """Commit an instance that is whole; fires with its status."""
-        return self._commits.add(incoming)
+
+        def committed(status: int) -> int:
+            if incoming.stored is not None:
+                self._department.received(incoming.stored, incoming.operation)
+            return status
+
+        return self._commits.add(incoming).addCallback(committed)
 
     def _commit(self, group: list[_Incoming]) -> list[Status | Failure]:
         """Objects first, then their rows in one transaction; runs in a thread."""
@@ -268,11 +287,14 @@ class Archive:
         self,
         *,
         destinations: Destinations = {},  # noqa: B006  never changed
+        reports: Destinations | None = None,
         **storage: Any,
     ) -> list[SCP]:
-        """The services over it: storage, with the arguments of `StorageSCP`, query and retrieval.
+        """The services over it: storage, with the arguments of `StorageSCP`, query and retrieval;
+        storage commitment, procedure steps and worklist.
 
-        `destinations` are those of C-MOVE, as a `RetrieveSCP` takes them.
+        `destinations` are those of C-MOVE, as a `RetrieveSCP` takes them; results of commitment go
+        there too, unless `reports` says where to.
         """
         finder = query.Finder(self.index, self._in_thread, unknown_matches=self._unknown_matches)
         retriever = retrieval.Retriever(self.index, self.objects, self._in_thread)
@@ -283,6 +305,7 @@ class Archive:
             RetrieveSCP(
                 retriever.retrieve, models, destinations=destinations, options=retrieval.SUPPORTED
             ),
+            *self._department.scps(destinations if reports is None else reports),
         ]
 
 

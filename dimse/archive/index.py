@@ -20,7 +20,7 @@ from dimse.archive import migrations
 from dimse.archive.attributes import KEPT, Attributes, Level
 from dimse.archive.names import folded
 from dimse.archive.objects import StoredInstance, key_of
-from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES, Select
+from dimse.archive.schema import DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
 from dimse.archive.times import normal_date, normal_time
 from dimse.errors import MisuseError
 from dimse.services.storage import ReceivedInstance
@@ -67,10 +67,13 @@ class Index:
         return self
 
     def begin_anew(self) -> None:
-        """Open it without anything in it, whatever it was; raises `MisuseError` as `open` does.
+        """Open it without an instance in it, whatever it was; raises `MisuseError` as `open` does.
 
-        The file of SQLite is another one then, for that which is there may be damaged.
+        The file of SQLite is another one then, for that which is there may be damaged. What no
+        instance tells, such as the worklist, is taken along as far as it can be read.
         """
+        kept = self._of_the_department()
+        self.close()
         file = self._url.database if self._url.get_backend_name() == "sqlite" else None
         try:
             for ending in ("", "-wal", "-shm") if file else ():
@@ -79,6 +82,27 @@ class Index:
             raise self.unusable(error) from error
         self.open()
         self.clear()
+        with self._transaction() as connection:
+            for table, rows in kept.items():
+                connection.execute(table.delete())
+                if rows:
+                    connection.execute(table.insert(), rows)
+
+    def _of_the_department(self) -> dict[sa.Table, list[Row]]:
+        """The rows of the tables that no instance tells of, as far as they can be read."""
+        kept: dict[sa.Table, list[Row]] = {}
+        for table in DEPARTMENT:
+            try:
+                if sa.inspect(self._engine).has_table(table.name):
+                    kept[table] = [dict(row._mapping) for row in self.fetch(sa.select(table))]
+            except SQLAlchemyError as error:  # the database is damaged
+                self.log.warn(
+                    "index {index}: {table} cannot be kept: {reason}",
+                    index=str(self),
+                    table=table.name,
+                    reason=reason(error),
+                )
+        return kept
 
     def close(self) -> None:
         """Close its connections."""
@@ -187,6 +211,12 @@ class Index:
         found = self.fetch(sa.select(*STORED).where(INSTANCES.c.object.in_(keys)))
         return {row.instance_uid: stored_instance(row) for row in found}
 
+    def change(self, *statements: sa.Executable) -> int:
+        """Run statements in one transaction; the number of rows that the last one changed."""
+        with self._transaction() as connection:
+            changed = [connection.execute(each).rowcount for each in statements]
+        return int(changed[-1])
+
     def fetch(self, statement: Select) -> Sequence[Any]:
         """The rows that a query finds."""
         with self._engine.connect() as connection:
@@ -225,7 +255,7 @@ def _loaded(read: Mapping[str, Any]) -> Attributes:
     }
 
 
-def _text(attributes: Attributes) -> str:
+def text_of(attributes: Attributes) -> str:
     """As a column holds them: NUL, which PostgreSQL takes nowhere, is never a part of a value."""
     return json.dumps(_dumped(attributes), ensure_ascii=False, separators=(",", ":")).replace(
         "\\u0000", ""
@@ -269,7 +299,7 @@ def _rows(
     elif (study_uid,) not in known:
         yield from _patient_and_study(patient, study, study_uid)
     if study_uid and (study_uid, series_uid) not in known:
-        row = {"study_uid": study_uid, "series_uid": series_uid, "attributes": _text(series)}
+        row = {"study_uid": study_uid, "series_uid": series_uid, "attributes": text_of(series)}
         columns = {"modality": _of(series, 0x00080060), "number": _of(series, 0x00200011)}
         yield SERIES, (study_uid, series_uid), row | columns
     received, key = stored.received, stored.key
@@ -287,7 +317,7 @@ def _rows(
             "offset": stored.offset,
             "length": stored.length,
             "digest": stored.digest,
-            "attributes": _text(image),
+            "attributes": text_of(image),
         },
     )
 
@@ -301,7 +331,7 @@ def _patient_and_study(
         **name_columns(_of(patient, _PATIENT_NAME)),
     }
     key = of_patient["patient"]
-    yield PATIENTS, (key, "", "", ""), of_patient | {"attributes": _text(patient)}
+    yield PATIENTS, (key, "", "", ""), of_patient | {"attributes": text_of(patient)}
     of_study = {
         "study_uid": study_uid,
         "date": normal_date(_of(study, 0x00080020)),
@@ -309,7 +339,7 @@ def _patient_and_study(
         "accession_number": _of(study, 0x00080050),
         "study_id": _of(study, 0x00200010),
         "updated": datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f"),
-        "attributes": _text(patient | study),
+        "attributes": text_of(patient | study),
     }
     yield STUDIES, (study_uid,), of_patient | of_study
 

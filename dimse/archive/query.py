@@ -102,7 +102,7 @@ class Query:
             self._constant[_AVAILABILITY] = "ONLINE"
         self._tells_zone = rules.timezone is not None and self.level > Level.PATIENT
         self._encoding = AnswerEncoding(
-            operation.context.transfer_syntax, _texts(identifier, "SpecificCharacterSet")
+            operation.context.transfer_syntax, texts_of(identifier, "SpecificCharacterSet")
         )
 
     def next_answers(self, pages: Iterator[list[Attributes]]) -> list[bytes] | None:
@@ -128,7 +128,7 @@ class Query:
 
 def level_of(identifier: Dataset, model: InformationModel) -> Level:
     """The Query/Retrieve Level; raises `StatusError` A900H for one that the model has not."""
-    (level, *_) = (*_texts(identifier, "QueryRetrieveLevel"), "")
+    (level, *_) = (*texts_of(identifier, "QueryRetrieveLevel"), "")
     if level not in model.levels:
         allowed = ", ".join(model.levels)
         raise StatusError(
@@ -151,7 +151,7 @@ def check_upper_keys(keys: Mapping[int, Key], level: Level, model: InformationMo
 
 
 def _rules(identifier: Dataset, options: QueryOptions, unknown_matches: frozenset[int]) -> Rules:
-    (offset, *_) = (*_texts(identifier, "TimezoneOffsetFromUTC"), "")
+    (offset, *_) = (*texts_of(identifier, "TimezoneOffsetFromUTC"), "")
     return Rules(
         fuzzy=options.fuzzy_names,
         combined=options.combined_date_time,
@@ -162,7 +162,7 @@ def _rules(identifier: Dataset, options: QueryOptions, unknown_matches: frozense
     )
 
 
-def _texts(identifier: Dataset, keyword: str) -> list[str]:
+def texts_of(identifier: Dataset, keyword: str) -> list[str]:
     """The values of an attribute that is not matched; none when they cannot be read."""
     try:
         value = identifier.get(keyword)

@@ -1,5 +1,8 @@
 """The tables of the index, the same in SQLite and PostgreSQL; `migrations` brings a database here.
 
+Beside the index of instances there is what a department tells and asks the archive: worklist items,
+performed procedure steps, and requests for commitment until their results are reported.
+
 Rows are found by the UIDs that the standard makes unique, so that many instances can be added
 without asking for keys first. Beside the columns that queries are narrowed down by, each level
 has its attributes as JSON, by tag; the key columns have them as `matching` normalises them.
@@ -90,3 +93,51 @@ INSTANCES = sa.Table(
     sa.Index("instances_series", "study_uid", "series_uid", "object"),
     sqlite_with_rowid=False,
 )
+
+COMMITMENTS = sa.Table(
+    "commitments",
+    METADATA,
+    _text("peer", key=True),
+    _text("transaction_uid", key=True),
+    _text("ae_title"),
+    _text("instances"),
+    _text("failures"),
+    sa.Column("attempts", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+STEPS = sa.Table(
+    "steps",
+    METADATA,
+    _text("step_uid", key=True),
+    _text("status"),
+    sa.Column("attributes", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What a performed step was scheduled as; one may stand for several scheduled ones.
+SCHEDULED = sa.Table(
+    "scheduled",
+    METADATA,
+    _text("step_uid", key=True),
+    _text("study_uid", key=True),
+    _text("step_id", key=True),
+    _text("accession_number", key=True),
+    sa.Index("scheduled_study_uid", "study_uid"),
+    sa.Index("scheduled_step_id", "step_id"),
+    sqlite_with_rowid=False,
+)
+
+WORKLIST = sa.Table(
+    "worklist",
+    METADATA,
+    _text("study_uid", key=True),
+    _text("step_id", key=True),
+    _text("date"),
+    _text("attributes"),
+    sa.Index("worklist_date", "date"),
+    sqlite_with_rowid=False,
+)
+
+DEPARTMENT = (COMMITMENTS, STEPS, SCHEDULED, WORKLIST)
+"""The tables that no instance tells of."""

@@ -19,6 +19,7 @@ _COMMANDS = {
     "commit": "Ask a peer to keep what it has been sent (storage commitment).",
     "mpps": "Tell a peer of a performed procedure step (MPPS).",
     "serve": "Run a DICOM node, as twistd dimse does.",
+    "schedule": "Look after the worklist of a node.",
     "index": "Look after the index of a node.",
 }
 

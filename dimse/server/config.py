@@ -22,6 +22,7 @@ class KnownPeer:
     port: int | None = None
     services: tuple[str, ...] | None = None
     move_destination: bool = True
+    availability: bool = False
     transfer_syntaxes: tuple[str, ...] = ()
     operations_performed: int | None = None
     operations_invoked: int | None = None
@@ -50,6 +51,8 @@ class Configuration:
     promiscuous: bool = False
     index: str | None = None
     unknown_matches: bool = False
+    worklist: Path | None = None
+    study_timeout: float = 60
     limits: Limits = field(default_factory=Limits)
     peers: Peers = field(default_factory=dict)
 
@@ -70,8 +73,8 @@ def read_configuration(file: Path) -> Configuration:
         raise MisuseError("\n".join(f"{file}, line {line}: {what}" for line, what in found))
     given = checked.given
     values: dict[str, Any] = {name: given[key] for key, name in _FIELDS.items() if key in given}
-    if "folder" in values:
-        values["folder"] = file.parent / values["folder"]
+    for folder in {"folder", "worklist"} & values.keys():
+        values[folder] = file.parent / values[folder]
     limits = {name: value for (section, name), value in given.items() if section == "limits"}
     return Configuration(
         endpoints=tuple(each["endpoint"] for each in checked.tables["listeners"]),
@@ -89,6 +92,8 @@ _FIELDS = {
     ("storage", "promiscuous"): "promiscuous",
     ("index", "url"): "index",
     ("query", "unknown_matches"): "unknown_matches",
+    ("worklist", "folder"): "worklist",
+    ("studies", "timeout"): "study_timeout",
 }
 
 
@@ -122,6 +127,8 @@ class _Checked:
                 self._wrong(path, "has one of host and port, and needs both or none")
             elif table.get("move_destination") and "host" not in written:
                 self._wrong(path, "is no move_destination without host and port")
+            elif table.get("availability") and "host" not in written:
+                self._wrong(path, "is not notified of availability without host and port")
             if (title := table.get("ae_title")) in peers:
                 self._wrong((*path, "ae_title"), f"is {title!r}, which another peer is already")
             if title is not None:

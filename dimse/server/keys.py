@@ -14,8 +14,11 @@ SERVICES: Mapping[str, str] = {
     "find": "C-FIND",
     "get": "C-GET",
     "move": "C-MOVE",
+    "worklist": "C-FIND of the Modality Worklist",
+    "mpps": "N-CREATE, N-SET and N-GET of Modality Performed Procedure Step",
+    "commitment": "N-ACTION of Storage Commitment",
 }
-"""What a peer can be allowed to do, and the operation that is."""
+"""What a peer can be allowed to do, and the operations that is."""
 
 REPEATED = ("listeners", "peers")
 """The sections that are arrays of tables."""
@@ -101,6 +104,24 @@ KEYS: tuple[Key, ...] = (
         "`false`",
     ),
     Key(
+        "worklist",
+        "folder",
+        kinds.FOLDER,
+        "a folder of worklist items in files, beside those of `dimse schedule`; seen from that of "
+        "this file",
+        "none",
+        "--worklist",
+    ),
+    Key(
+        "studies",
+        "timeout",
+        kinds.quantity("s", 0),
+        "how long nothing of a study comes until it has ended; with 0 it ends with the association "
+        "that brought its last instance",
+        "`60`",
+        "--study-timeout",
+    ),
+    Key(
         "peers",
         "ae_title",
         kinds.AE_TITLE,
@@ -123,6 +144,13 @@ KEYS: tuple[Key, ...] = (
         kinds.FLAG,
         "whether a C-MOVE may send to it",
         "`true`, if its host and port are known",
+    ),
+    Key(
+        "peers",
+        "availability",
+        kinds.FLAG,
+        "whether it is notified of studies that have ended (Instance Availability Notification)",
+        "`false`",
     ),
     Key(
         "peers",

@@ -117,8 +117,12 @@ def whole(least: int, most: int) -> Kind:
 
 
 def limit(field: Field[Any]) -> Kind:
-    """A field of `Limits`: a number, or with a unit a string such as "5 min" or "64 KiB"."""
-    unit, least, most = (field.metadata[name] for name in ("unit", "least", "most"))
+    """A field of `Limits`."""
+    return quantity(*(field.metadata[name] for name in ("unit", "least", "most")))
+
+
+def quantity(unit: str, least: float, most: float = inf) -> Kind:
+    """A number, or with a unit a string such as "5 min" or "64 KiB"."""
     integral = unit != "s"
     types = (int,) if integral else (int, float)
     units = _UNITS[unit]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,13 @@ def _of(kind: Kind) -> Callable[[str], Any]:
     return take
 
 
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < inf:  # NaN is not in it either
+        raise ValueError(f"{text} is not from 0 on")
+    return number
+
+
 def _limit(field: Any) -> list[Any]:
     number: Callable[[str], Any] = int if isinstance(field.default, int) else float
     if field.metadata["unit"] == "s":
@@ -67,7 +75,7 @@ class Options(UsageOptions):
     synopsis = "[options]"
     longdesc = (
         "A DICOM node: keeps the instances that it gets by C-STORE, and answers C-ECHO, C-FIND, "
-        "C-GET and C-MOVE. "
+        "C-GET and C-MOVE, requests for storage commitment, worklist queries and MPPS. "
         "It takes what every peer sends it: keep it on a network that you trust."
     )
     optParameters = [  # noqa: RUF012  as usage.Options wants it
@@ -88,6 +96,15 @@ class Options(UsageOptions):
             "full",
             "; ".join(f"{k}: {v}" for k, v in DURABILITIES.items()),
             _of(kinds.one_of(DURABILITIES)),
+        ],
+        ["worklist", None, None, "folder of worklist items: DICOM or DICOM JSON files", Path],
+        [
+            "study-timeout",
+            None,
+            60.0,
+            "s without an instance of a study until it has ended; "
+            "0: when the association that brought the last one is over",
+            _seconds,
         ],
         *map(_limit, fields(Limits)),
     ]
@@ -189,5 +206,7 @@ _OPTIONS = {
     "transfer_syntaxes": "transfer-syntax",
     "promiscuous": "promiscuous",
     "index": "index",
+    "worklist": "worklist",
+    "study_timeout": "study-timeout",
 }
 """Fields of `Configuration` that an option of its own takes the place of."""

@@ -12,10 +12,22 @@ from dimse.performing import SCP, Operation, Sink
 from dimse.server.config import KnownPeer, Peers
 from dimse.server.keys import SERVICES
 from dimse.services.retrieving import Destination
-from dimse.sop_classes import SOP_CLASSES
+from dimse.sop_classes import (
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
+    MODALITY_WORKLIST,
+    SOP_CLASSES,
+    STORAGE_COMMITMENT_PUSH,
+)
 from dimse.ul.negotiation import SupportedContext
 
-_SERVICE_OF = {operation: service for service, operation in SERVICES.items()}
+_SERVICE_OF = {
+    MODALITY_WORKLIST.find: "worklist",
+    MODALITY_PERFORMED_PROCEDURE_STEP: "mpps",
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE: "mpps",
+    STORAGE_COMMITMENT_PUSH: "commitment",
+}
+_BY_OPERATION = {operation: service for service, operation in SERVICES.items()}
 
 
 class Permitted:
@@ -41,10 +53,12 @@ class Permitted:
 
 def _service(sop_class: str, supported: SupportedContext) -> str | None:
     """What a peer uses with it: where we are the SCU of storage, that is C-GET."""
+    if sop_class in _SERVICE_OF:
+        return _SERVICE_OF[sop_class]
     operations = SOP_CLASSES[sop_class].operations if sop_class in SOP_CLASSES else ""
     if operations == "C-STORE" and not supported.scp:
         operations = "C-GET"
-    return _SERVICE_OF.get(operations)
+    return _BY_OPERATION.get(operations)
 
 
 class PeerBook:
@@ -86,9 +100,20 @@ class PeerBook:
     def destination(self, ae_title: str) -> Destination | None:
         """Where a C-MOVE sends to; None for one that is unknown, or is no destination."""
         peer = self._peers.get(ae_title)
-        if peer is None or peer.address is None or not peer.move_destination:
+        return self.place(ae_title) if peer is not None and peer.move_destination else None
+
+    def place(self, ae_title: str) -> Destination | None:
+        """Where a peer is, to tell it something; None for one whose address is not known."""
+        peer = self._peers.get(ae_title)
+        if peer is None or peer.address is None:
             return None
         return Destination(peer.address, peer.transfer_syntaxes, self._limits_of(peer))
+
+    def notified(self) -> dict[str, Destination]:
+        """The peers that are notified of studies, by AE title, and where they are."""
+        titles = [title for title, peer in self._peers.items() if peer.availability]
+        places = {title: self.place(title) for title in titles}
+        return {title: place for title, place in places.items() if place is not None}
 
     def _limits_of(self, peer: KnownPeer) -> Limits:
         performed, invoked = peer.operations_performed, peer.operations_invoked

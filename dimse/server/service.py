@@ -31,16 +31,21 @@ def makeService(options: Options) -> Node:
 
     clock: Any = reactor
     configuration, limits = options.configuration, options.configuration.limits
+    peers = PeerBook(configuration.peers, limits, options.read_peers)
     archive = Archive(
         configuration.folder,
         index=configuration.index,
         durability=configuration.durability,
         limits=limits,
         unknown_matches=configuration.unknown_matches,
+        worklist=configuration.worklist,
+        study_timeout=configuration.study_timeout,
+        notified=peers.notified,
+        clock=clock,
     )
-    peers = PeerBook(configuration.peers, limits, options.read_peers)
     services = archive.scps(
         destinations=peers.destination,
+        reports=peers.place,
         transfer_syntaxes=configuration.transfer_syntaxes or None,
         promiscuous=configuration.promiscuous,
     )

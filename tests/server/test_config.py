@@ -38,6 +38,12 @@ ALL = """
     [query]
     unknown_matches = true
 
+    [worklist]
+    folder = "items"
+
+    [studies]
+    timeout = "2 min"
+
     [limits]
     idle = "5 min"
     close = 2.5
@@ -54,6 +60,7 @@ ALL = """
     host = "[::1]"
     port = 11113
     move_destination = false
+    availability = true
     transfer_syntaxes = ["ImplicitVRLittleEndian"]
     operations_invoked = 2
 """
@@ -89,6 +96,8 @@ class TestFile:
             promiscuous=True,
             index="sqlite:///elsewhere",
             unknown_matches=True,
+            worklist=file.parent / "items",
+            study_timeout=120,
             limits=Limits(idle=300, close=2.5, instance_length=2 * 2**30, associations=20),
             peers={
                 "CT1": KnownPeer(
@@ -99,6 +108,7 @@ class TestFile:
                     host="::1",
                     port=11113,
                     move_destination=False,
+                    availability=True,
                     transfer_syntaxes=(IMPLICIT,),
                     operations_invoked=2,
                 ),
@@ -149,6 +159,8 @@ class TestErrors:
             ("storage.transfer_syntaxes", '["ExplicitVR"]', "a UID or its keyword"),
             ("storage.promiscuous", "1", "true or false"),
             ("query.unknown_matches", '"yes"', "true or false"),
+            ("studies.timeout", "-1", "a number from 0 (s), or a string with a unit"),
+            ("studies.timeout", '"2 KiB"', "a number from 0 (s), or a string with a unit"),
             ("limits.idle", '"5 minutes"', "a number from 0.001 (s), or a string with a unit"),
             ("limits.idle", "0", "a number from 0.001"),
             ("limits.idle", "inf", "a number from 0.001"),
@@ -239,6 +251,10 @@ class TestErrors:
             (
                 "[[peers]]\nae_title = 'A'\nmove_destination = true",
                 "line 1: peers[1] is no move_destination without host and port",
+            ),
+            (
+                "[[peers]]\nae_title = 'A'\navailability = true",
+                "line 1: peers[1] is not notified of availability without host and port",
             ),
             (
                 "[[peers]]\nae_title = 'A'\n[[peers]]\nae_title = 'A '",

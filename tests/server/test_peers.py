@@ -11,14 +11,28 @@ from pydicom.uid import CTImageStorage
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 import dimse
-from dimse import STUDY_ROOT, ContextError, Limits, MisuseError, StatusError, VerificationSCP
+from dimse import (
+    MODALITY_WORKLIST,
+    STUDY_ROOT,
+    ContextError,
+    Limits,
+    MisuseError,
+    StatusError,
+    VerificationSCP,
+)
 from dimse.archive.archive import Archive
 from dimse.server.config import KnownPeer, Peers
 from dimse.server.keys import SERVICES
 from dimse.server.peers import PeerBook
 from dimse.services.retrieving import Destination
+from dimse.sop_classes import (
+    MODALITY_PERFORMED_PROCEDURE_STEP,
+    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
+    STORAGE_COMMITMENT_PUSH,
+)
 from dimse.testing import Network
 from tests.archive.archives import data_set, open_archive
+from tests.services.steps import begun
 from tests.wire import EXPLICIT, IMPLICIT, VERIFICATION
 
 PRIVATE = "1.2.3.4.5"
@@ -32,8 +46,8 @@ def network() -> Iterator[Network]:
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Iterator[Archive]:
-    with open_archive(tmp_path) as archive:
+def archive(tmp_path: Path, network: Network) -> Iterator[Archive]:
+    with open_archive(tmp_path, clock=network.clock) as archive:
         yield archive
 
 
@@ -71,6 +85,9 @@ class Node:
             "find": self.find,
             "get": self.get,
             "move": self.move,
+            "worklist": self.worklist,
+            "mpps": self.mpps,
+            "commitment": self.commitment,
         }
         assert attempts.keys() == SERVICES.keys()
         used = {}
@@ -105,6 +122,21 @@ class Node:
         association = self.associate(ae_title, [STUDY_ROOT.move])
         with pytest.raises(StatusError, match="0xA801"):
             self.network.result(dimse.move(association, identifier(), "NOBODY").result())
+
+    def worklist(self, ae_title: str) -> None:
+        association = self.associate(ae_title, [MODALITY_WORKLIST.find])
+        self.network.result(dimse.find(association, Dataset(), MODALITY_WORKLIST).result())
+
+    def mpps(self, ae_title: str) -> None:
+        mpps = MODALITY_PERFORMED_PROCEDURE_STEP
+        retrieve = MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE
+        association = self.associate(ae_title, [mpps, retrieve])
+        uid = self.network.result(dimse.begin_step(association, begun()))
+        self.network.result(dimse.n_get(association, retrieve, uid))
+
+    def commitment(self, ae_title: str) -> None:
+        association = self.associate(ae_title, [STORAGE_COMMITMENT_PUSH])
+        self.network.result(dimse.commit(association, [(CTImageStorage, "1.2.3")]))
 
 
 def identifier() -> Dataset:
@@ -202,6 +234,24 @@ class TestDestinations:
     @pytest.mark.parametrize("given", [{}, {"host": "h", "port": 1, "move_destination": False}])
     def test_no_destination(self, network: Network, archive: Archive, given: dict[str, Any]):
         assert self.destination(network, archive, **given) is None
+
+    def test_no_destination_is_told_of_commitments_all_the_same(
+        self, network: Network, archive: Archive
+    ):
+        known = peer(host="h", port=1, move_destination=False)
+        place = Node(network, archive, PEER=known).book.place("PEER")
+        assert place is not None
+        assert place.place == "h:1"
+
+    def test_who_is_notified_of_studies(self, network: Network, archive: Archive):
+        at = {"host": "h", "port": 1}
+        book = Node(
+            network,
+            archive,
+            A=peer("A", availability=True, **at),
+            B=peer("B", **at),
+        ).book
+        assert [(title, to.place) for title, to in book.notified().items()] == [("A", "h:1")]
 
     def test_an_unknown_one(self, network: Network, archive: Archive):
         assert Node(network, archive).book.destination("PEER") is None

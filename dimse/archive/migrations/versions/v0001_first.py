@@ -1,4 +1,4 @@
-"""The first version: patients, studies, series, instances."""
+"""The first version: patients, studies, series, instances; worklist, steps, commitments."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,12 +9,13 @@ down_revision = None
 _TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
-def _table(name: str, keys: str, texts: str, numbers: str = "") -> None:
-    columns: list[sa.Column[str] | sa.Column[int]] = [
+def _table(name: str, keys: str, texts: str, numbers: str = "", data: str = "") -> None:
+    columns: list[sa.Column[str] | sa.Column[int] | sa.Column[bytes]] = [
         sa.Column(key, _TEXT, nullable=False, primary_key=True) for key in keys.split()
     ]
     columns += [sa.Column(text, _TEXT, nullable=False) for text in texts.split()]
     columns += [sa.Column(number, sa.BigInteger, nullable=False) for number in numbers.split()]
+    columns += [sa.Column(each, sa.LargeBinary, nullable=False) for each in data.split()]
     op.create_table(name, *columns, sqlite_with_rowid=False)
 
 
@@ -56,3 +57,9 @@ def upgrade() -> None:
         "offset length",
     )
     _indexes("instances", instances_series="study_uid series_uid object")
+    _table("commitments", "peer transaction_uid", "ae_title instances failures", "attempts")
+    _table("steps", "step_uid", "status", data="attributes")
+    _table("scheduled", "step_uid study_uid step_id accession_number", "")
+    _indexes("scheduled", scheduled_study_uid="study_uid", scheduled_step_id="step_id")
+    _table("worklist", "study_uid step_id", "date attributes")
+    _indexes("worklist", worklist_date="date")

@@ -1,0 +1,93 @@
+"""When studies end: nobody says so, but nothing of them comes any more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from dimse.performing import Operation, Peer
+
+
+@dataclass(frozen=True, slots=True)
+class EndedStudy:
+    """A study of which nothing comes any more, as far as one can tell.
+
+    `instances` is the number of those that came since it began, or ended before; `peer` sent the
+    last of them, and called us `ae_title`.
+    """
+
+    study_instance_uid: str
+    instances: int
+    peer: Peer
+    ae_title: str
+
+
+@dataclass(slots=True)
+class _Open:
+    """A study that instances come of: the operation that brought the last one, and its timer."""
+
+    operation: Operation
+    instances: int = 0
+    timer: Any = None
+    awaited: set[object] = field(default_factory=set)  # associations whose end is waited for
+
+
+class Studies:
+    """Calls `ended(study)` when no instance of a study came for `timeout` seconds.
+
+    With a `timeout` of 0 a study ends with the association that brought its last instance. What
+    the hook raises, or its Deferred fails with, is logged.
+    """
+
+    log = Logger()
+
+    def __init__(self, timeout: float, ended: Callable[[EndedStudy], Any], clock: Any) -> None:
+        self._timeout = timeout
+        self._ended = ended
+        self._clock = clock
+        self._open: dict[str, _Open] = {}
+
+    def received(self, study_instance_uid: str, operation: Operation) -> None:
+        """An instance of it was committed."""
+        association = operation.association
+        study = self._open.setdefault(study_instance_uid, _Open(operation))
+        study.operation = operation
+        study.instances += 1
+        if self._timeout:
+            if study.timer is None:
+                study.timer = self._clock.callLater(self._timeout, self._end, study_instance_uid)
+            else:
+                study.timer.reset(self._timeout)
+        elif association not in study.awaited:
+            study.awaited.add(association)
+            association.when_ended().addCallback(
+                lambda _: self._association_ended(study_instance_uid, association)
+            )
+
+    def close(self) -> None:
+        """Let all that are open end now: after a restart nobody would know them."""
+        for study_instance_uid in list(self._open):
+            self._end(study_instance_uid)
+
+    def _association_ended(self, study_instance_uid: str, association: object) -> None:
+        study = self._open.get(study_instance_uid)
+        if study is not None and study.operation.association is association:
+            self._end(study_instance_uid)
+
+    def _end(self, study_instance_uid: str) -> None:
+        study = self._open.pop(study_instance_uid)
+        if study.timer is not None and study.timer.active():
+            study.timer.cancel()
+        operation = study.operation
+        ended = EndedStudy(study_instance_uid, study.instances, operation.peer, operation.ae_title)
+        self.log.info(
+            "study {uid} has ended: {count} instances, the last of {peer}",
+            uid=study_instance_uid,
+            count=ended.instances,
+            peer=str(ended.peer),
+        )
+        maybeDeferred(self._ended, ended).addErrback(
+            lambda failure: self.log.failure("on_study_end failed", failure)
+        )

@@ -1,0 +1,214 @@
+"""The end of a study: when it is, who hears of it, and who is notified (PS3.4 R)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.uid import CTImageStorage
+from twisted.internet.defer import fail
+from twisted.logger import LogLevel, formatEvent
+
+import dimse
+from dimse import AvailabilityNotification, AvailabilitySCP
+from dimse.archive.archive import Archive
+from dimse.archive.steps import Steps
+from dimse.archive.studies import EndedStudy
+from dimse.services.retrieving import Destination
+from dimse.testing import Network
+from tests.archive.archives import data_set, open_archive, synchronously
+from tests.services.steps import begun
+
+STUDY = "1.2"  # of 1.2.1.1 and others
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+class Sender:
+    """Sends to an archive, which tells it `ended` studies."""
+
+    def __init__(self, network: Network, folder: Path, timeout: float, **options: Any) -> None:
+        self.network = network
+        self.ended: list[EndedStudy] = []
+        self.opened = open_archive(
+            folder,
+            clock=network.clock,
+            study_timeout=timeout,
+            **{"on_study_end": self.ended.append} | options,
+        )
+
+    def __enter__(self) -> "Sender":
+        self.archive: Archive = self.opened.__enter__()
+        self.node = self.network.listen(self.archive.scps())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.opened.__exit__(*error)
+
+    def associate(self) -> Any:
+        association, _ = self.network.associate(
+            self.node, [CTImageStorage], calling_ae_title="CT1", called_ae_title="ARCHIVE"
+        )
+        return association
+
+    def store(self, association: Any, *uids: str) -> None:
+        for uid in uids:
+            assert self.network.result(dimse.store(association, data_set(uid))) == 0
+
+    def told(self) -> list[tuple[str, int]]:
+        return [(each.study_instance_uid, each.instances) for each in self.ended]
+
+
+class TestTimeOut:
+    def test_since_the_last_instance(self, network: Network, tmp_path: Path):
+        with Sender(network, tmp_path, 60) as sender:
+            association = sender.associate()
+            sender.store(association, "1.2.1.1")
+            network.advance(59)
+            sender.store(association, "1.2.1.2")
+            network.result(association.release())
+            network.advance(59)
+            assert sender.told() == []
+            network.advance(1)
+            assert sender.told() == [(STUDY, 2)]
+            (ended,) = sender.ended
+            assert (ended.peer.ae_title, ended.ae_title) == ("CT1", "ARCHIVE")
+            lines = [formatEvent(each) for each in network.events]
+            assert f"study {STUDY} has ended: 2 instances, the last of {ended.peer}" in lines
+
+    def test_it_begins_anew(self, network: Network, tmp_path: Path):
+        """What comes behind the end is told with an end of its own."""
+        with Sender(network, tmp_path, 60) as sender:
+            association = sender.associate()
+            for uid in ("1.2.1.1", "1.2.1.2"):
+                sender.store(association, uid)
+                network.advance(60)
+            assert sender.told() == [(STUDY, 1), (STUDY, 1)]
+
+    def test_when_the_archive_closes(self, network: Network, tmp_path: Path):
+        with Sender(network, tmp_path, 60) as sender:
+            sender.store(sender.associate(), "1.2.1.1")
+        assert sender.told() == [(STUDY, 1)]
+
+
+class TestRelease:
+    def test_of_the_association_that_brought_it(self, network: Network, tmp_path: Path):
+        with Sender(network, tmp_path, 0) as sender:
+            association = sender.associate()
+            sender.store(association, "1.2.1.1", "1.2.1.2", "1.3.1.1")
+            network.advance(100)
+            assert sender.told() == []
+            network.result(association.release())
+            assert sorted(sender.told()) == [(STUDY, 2), ("1.3", 1)]
+
+    def test_of_the_last_of_several(self, network: Network, tmp_path: Path):
+        with Sender(network, tmp_path, 0) as sender:
+            first, last = sender.associate(), sender.associate()
+            sender.store(first, "1.2.1.1")
+            sender.store(last, "1.2.1.2")
+            network.result(first.release())
+            assert sender.told() == []
+            last.abort()
+            network.run()
+            assert sender.told() == [(STUDY, 2)]
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_hook_that_fails_is_logged(network: Network, tmp_path: Path, raises: bool) -> None:
+    """And the next study ends as ever."""
+    ended = []
+
+    def hook(study: EndedStudy) -> Any:
+        ended.append(study)
+        if raises:
+            raise ZeroDivisionError
+        return fail(ZeroDivisionError())
+
+    with Sender(network, tmp_path, 60, on_study_end=hook) as sender:
+        for uid in ("1.2.1.1", "1.3.1.1"):
+            sender.store(sender.associate(), uid)
+        network.advance(60)
+        assert len(ended) == 2
+        assert len(network.flush_logged_errors(ZeroDivisionError)) == 2
+
+
+class Department:
+    """Is notified of studies that can be had."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.notified: list[AvailabilityNotification] = []
+        self.callers: list[tuple[str, str]] = []
+        self.place = network.endpoint()
+
+    def listen(self) -> None:
+        scps = [AvailabilitySCP(self._notified)]
+        self.network.result(dimse.listen(self.place, scps, reactor=self.network.clock))
+
+    def peers(self) -> dict[str, Destination]:
+        return {"RIS": Destination(self.place)}
+
+    def _notified(self, notification: AvailabilityNotification, operation: Any) -> None:
+        self.notified.append(notification)
+        self.callers.append((operation.peer.ae_title, operation.ae_title))
+
+
+class TestAvailability:
+    def test_of_all_that_the_study_has(self, network: Network, tmp_path: Path):
+        """Also what came before, with the procedure steps that are known of it."""
+        department = Department(network)
+        department.listen()
+        with Sender(network, tmp_path, 60, notified=department.peers) as sender:
+            step = begun()
+            step.ScheduledStepAttributesSequence[0].StudyInstanceUID = STUDY
+            nobody: Any = None
+            Steps(sender.archive.index, synchronously).create("1.2.40", step, nobody)
+            association = sender.associate()
+            sender.store(association, "1.2.1.1")
+            network.advance(60)
+            sender.store(association, "1.2.2.1", "1.3.1.1")
+            network.advance(60)
+        first, again, other = department.notified
+        assert [each.reference.sop_instance_uid for each in first.instances] == ["1.2.1.1"]
+        assert [
+            (each.series_instance_uid, each.reference.sop_instance_uid) for each in again.instances
+        ] == [("1.2.1", "1.2.1.1"), ("1.2.2", "1.2.2.1")]
+        assert {each.retrieve_ae_title for each in again.instances} == {"ARCHIVE"}
+        assert (again.procedure_steps, other.procedure_steps) == (("1.2.40",), ())
+        assert set(department.callers) == {("ARCHIVE", "RIS")}
+        assert len(sender.ended) == 3
+
+    def test_a_peer_that_is_away_for_a_moment(self, network: Network, tmp_path: Path):
+        department = Department(network)
+        with Sender(network, tmp_path, 60, notified=department.peers) as sender:
+            sender.store(sender.associate(), "1.2.1.1")
+            network.advance(61)
+            department.listen()
+            network.advance(5)
+            assert len(department.notified) == 1
+
+    def test_a_peer_that_stays_away(self, network: Network, tmp_path: Path):
+        """Is given up, with an error in the log."""
+        department = Department(network)
+        with Sender(network, tmp_path, 60, notified=department.peers) as sender:
+            sender.store(sender.associate(), "1.2.1.1")
+            network.advance(200)
+        (line,) = [
+            formatEvent(each) for each in network.events if each["log_level"] is LogLevel.error
+        ]
+        assert line.startswith(f"RIS: was not notified of study {STUDY}: no connection")
+
+    def test_the_archive_closes_in_the_meantime(self, network: Network, tmp_path: Path):
+        """It does not wait for long, and leaves no timer."""
+        department = Department(network)
+        with Sender(network, tmp_path, 60, notified=department.peers) as sender:
+            sender.store(sender.associate(), "1.2.1.1")
+            closed: list[None] = []
+            sender.archive.close().addCallback(closed.append)
+            assert closed == []
+            network.advance(6)
+            assert closed == [None]
