@@ -52,6 +52,7 @@ _TIMES = frozenset(("DA", "DT", "TM"))
 
 MOST_UIDS = 10_000  # 0.65 MiB of them, within Limits.identifier_length
 MOST_VALUES = 100  # of another VR: each is tried on every entity
+MOST_IN_ALL = 2_000  # of all VRs but UI: their patterns take 0.1 s
 LONGEST = 64 * 1024  # of a key but a list of UIDs; the longest texts in an index are shorter
 LONGEST_PATTERN = 256  # runs of * counted as one; a PN of three groups has 194 characters at most
 DEEPEST = 64  # sequences in sequences
@@ -89,7 +90,7 @@ def keys_of(identifier: Dataset, rules: Rules = _PLAIN) -> dict[int, Key]:
     Timezone Offset From UTC when it was negotiated, private attributes and unknown ones. Raises
     `StatusError` A900H, with the tag, for what cannot be a key; its text holds no value.
     """
-    return _keys(identifier, rules, DEFAULT_ENCODINGS, 0)
+    return _keys(identifier, rules, DEFAULT_ENCODINGS, 0, [MOST_IN_ALL])
 
 
 def _mismatch(tag: int, why: str) -> StatusError:
@@ -97,7 +98,10 @@ def _mismatch(tag: int, why: str) -> StatusError:
     return StatusError(IDENTIFIER_MISMATCH, f"{name}: {why}", (tag,))
 
 
-def _keys(dataset: Dataset, rules: Rules, inherited: Sequence[str], depth: int) -> dict[int, Key]:
+def _keys(
+    dataset: Dataset, rules: Rules, inherited: Sequence[str], depth: int, left: list[int]
+) -> dict[int, Key]:
+    """`left` holds how many values may still come, in all of the identifier."""
     try:
         encodings = encodings_of(dataset, inherited)
     except UnreadableError as error:
@@ -112,14 +116,18 @@ def _keys(dataset: Dataset, rules: Rules, inherited: Sequence[str], depth: int) 
             vr = vr_of(dataset, tag)
             if vr != "SQ":
                 longest = MOST_UIDS * 65 if vr == "UI" else LONGEST
-                keys[tag] = _key(tag, vr, text_of(dataset, tag, vr, encodings, longest), rules)
+                text = text_of(dataset, tag, vr, encodings, longest)
+                left[0] -= 1 if vr == "UI" else 1 + text.count("\\")
+                if left[0] < 0:
+                    raise UnreadableError("too many values in this identifier")
+                keys[tag] = _key(tag, vr, text, rules)
                 continue
             item = item_of(dataset, tag)
         except UnreadableError as error:
             raise _mismatch(tag, str(error)) from None
         if item is not None and depth == DEEPEST:
             raise _mismatch(tag, "sequences too deep")
-        inside = _keys(item, rules, encodings, depth + 1) if item is not None else {}
+        inside = _keys(item, rules, encodings, depth + 1, left) if item is not None else {}
         keys[tag] = SequenceKey(inside) if inside else Universal()
     return _together(keys, rules)
 

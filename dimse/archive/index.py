@@ -4,10 +4,12 @@ All of it blocks: it is called in threads.
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +31,17 @@ _PATIENT_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE = 0x00100010, 0x00100020, 0x001
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 
 _KNOWN = 10_000  # studies and series that are remembered as being in the index
+KEY_LENGTH = 400
+"""Characters of a value in a key column: PostgreSQL indexes 2,704 bytes. What the standard allows
+is shorter; of a longer value, which should not be, the beginning alone narrows a query down."""
+
+# A lock, a statement or a network that hangs must not hold threads, and the end of the node.
+_PATIENCE = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 30_000,
+    "options": "-c lock_timeout=20s -c statement_timeout=120s",
+}
+_AT_ONCE = 500  # instances that are forgotten in one transaction
 _BUSY = 5.0  # seconds that a statement waits for another process, such as a backup, in SQLite
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -48,7 +61,7 @@ class Index:
         try:
             self._url = sa.make_url(url)
             self._engine = _engine(self._url, durable)
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, ValueError) as error:
             raise MisuseError(f"index {_shown(url)}: {error}") from None
         self._inserts = {
             table: _insert(table, self._engine.dialect)
@@ -60,11 +73,24 @@ class Index:
     def open(self) -> Self:
         """Make or renew the tables; raises `MisuseError` when that cannot be."""
         try:
+            self._make_private()
             with self._transaction() as connection:
+                self._check_encoding(connection)
                 migrations.upgrade(connection)
-        except (SQLAlchemyError, migrations.NewerError) as error:
+        except (SQLAlchemyError, migrations.NewerError, OSError) as error:
             raise self.unusable(error) from error
         return self
+
+    def _make_private(self) -> None:
+        """SQLite would make its file, which has the names of patients, for all to read."""
+        if self._url.get_backend_name() == "sqlite" and self._url.database:
+            os.close(os.open(self._url.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def _check_encoding(self, connection: sa.Connection) -> None:
+        if self._url.get_backend_name() == "postgresql":
+            encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+            if encoding != "UTF8":
+                raise MisuseError(f"index {self}: the database has encoding {encoding}, not UTF8")
 
     def begin_anew(self) -> None:
         """Open it without an instance in it, whatever it was; raises `MisuseError` as `open` does.
@@ -110,7 +136,7 @@ class Index:
 
     def __str__(self) -> str:
         """Where it is, without a password."""
-        return self._url.render_as_string(hide_password=True)
+        return _without_secrets(self._url)
 
     def unusable(self, error: Exception) -> MisuseError:
         """What to tell who starts a server, of an error of the database."""
@@ -171,26 +197,31 @@ class Index:
 
     def remove(self, keys: Iterable[str]) -> None:
         """Forget instances, and what has none any more."""
-        with self._transaction() as connection:
-            for key in keys:
-                connection.execute(INSTANCES.delete().where(INSTANCES.c.object == key))
-            connection.execute(
-                SERIES.delete().where(
-                    ~sa.exists().where(
-                        INSTANCES.c.study_uid == SERIES.c.study_uid,
-                        INSTANCES.c.series_uid == SERIES.c.series_uid,
-                    )
-                )
-            )
-            connection.execute(
-                STUDIES.delete().where(
-                    ~sa.exists().where(SERIES.c.study_uid == STUDIES.c.study_uid)
-                )
-            )
-            connection.execute(
-                PATIENTS.delete().where(~sa.exists().where(STUDIES.c.patient == PATIENTS.c.patient))
-            )
+        wanted = list(keys)
+        for start in range(0, len(wanted), _AT_ONCE):
+            with self._transaction() as connection:
+                self._remove(connection, wanted[start : start + _AT_ONCE])
         self._known.clear()
+
+    def _remove(self, connection: sa.Connection, keys: Sequence[str]) -> None:
+        """Then only their series, studies and patients can be empty."""
+        of_series = sa.tuple_(SERIES.c.study_uid, SERIES.c.series_uid)
+        gone = INSTANCES.c.object.in_(keys)
+        columns = (INSTANCES.c.study_uid, INSTANCES.c.series_uid)
+        series = [tuple(row) for row in connection.execute(sa.select(*columns).where(gone))]
+        studies = {study_uid for study_uid, _ in series}
+        of_study = STUDIES.c.study_uid.in_(studies)
+        patients = connection.scalars(sa.select(STUDIES.c.patient).where(of_study)).all()
+        instances = sa.exists().where(
+            INSTANCES.c.study_uid == SERIES.c.study_uid,
+            INSTANCES.c.series_uid == SERIES.c.series_uid,
+        )
+        of_a_study = sa.exists().where(SERIES.c.study_uid == STUDIES.c.study_uid)
+        of_a_patient = sa.exists().where(STUDIES.c.patient == PATIENTS.c.patient)
+        connection.execute(INSTANCES.delete().where(gone))
+        connection.execute(SERIES.delete().where(of_series.in_(list(set(series))), ~instances))
+        connection.execute(STUDIES.delete().where(of_study, ~of_a_study))
+        connection.execute(PATIENTS.delete().where(PATIENTS.c.patient.in_(patients), ~of_a_patient))
 
     def clear(self) -> None:
         """Forget all."""
@@ -257,21 +288,21 @@ def _loaded(read: Mapping[str, Any]) -> Attributes:
 
 def text_of(attributes: Attributes) -> str:
     """As a column holds them: NUL, which PostgreSQL takes nowhere, is never a part of a value."""
-    return json.dumps(_dumped(attributes), ensure_ascii=False, separators=(",", ":")).replace(
-        "\\u0000", ""
-    )
+    return json.dumps(_dumped(attributes), ensure_ascii=False, separators=(",", ":"))
 
 
 def _dumped(attributes: Attributes) -> dict[str, Any]:
     return {
-        f"{tag:08x}": value if isinstance(value, str) else [_dumped(item) for item in value]
+        f"{tag:08x}": value.replace("\0", "")
+        if isinstance(value, str)
+        else [_dumped(item) for item in value]
         for tag, value in attributes.items()
     }
 
 
 def _of(attributes: Attributes, tag: int) -> str:
     value = attributes.get(tag, "")
-    return value.replace("\0", "") if isinstance(value, str) else ""
+    return value.replace("\0", "")[:KEY_LENGTH] if isinstance(value, str) else ""
 
 
 def name_columns(name: str) -> dict[str, str]:
@@ -281,7 +312,10 @@ def name_columns(name: str) -> dict[str, str]:
     """
     first, parted, others = folded(name).partition("=")
     first, several, more = first.partition("\\")
-    return {"name": first, "name_groups": f"{several}{more}{parted}{others}"}
+    return {
+        "name": first[:KEY_LENGTH],
+        "name_groups": f"{several}{more}{parted}{others}"[:KEY_LENGTH],
+    }
 
 
 def _rows(
@@ -347,8 +381,10 @@ def _patient_and_study(
 def _patient_key(patient: Attributes) -> str:
     """Who a patient is: ID and issuer; without an ID the name and the date of birth."""
     if patient_id := _of(patient, _PATIENT_ID):
-        return f"{patient_id}\\{_of(patient, _ISSUER)}"
-    return f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}"
+        key = f"{patient_id}\\{_of(patient, _ISSUER)}"
+    else:
+        key = f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}"
+    return key if len(key) <= KEY_LENGTH else sha256(key.encode()).hexdigest()
 
 
 def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
@@ -362,7 +398,9 @@ def _engine(url: sa.URL, durable: bool) -> sa.Engine:
     """Its errors show no values, which are those of patients."""
     backend = url.get_backend_name()
     if backend == "postgresql":
-        engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        engine = sa.create_engine(
+            url, pool_pre_ping=True, hide_parameters=True, connect_args=_PATIENCE
+        )
 
         def connected_to_postgresql(connection: Any, _: Any) -> None:
             connection.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
@@ -372,6 +410,8 @@ def _engine(url: sa.URL, durable: bool) -> sa.Engine:
         return engine
     if backend != "sqlite":
         raise MisuseError(f"index {_shown(str(url))}: neither sqlite nor postgresql")
+    if not url.database or url.database == ":memory:":
+        raise MisuseError(f"index {_shown(str(url))}: names no file")
     engine = sa.create_engine(
         url, connect_args={"timeout": _BUSY}, paramstyle="named", hide_parameters=True
     )
@@ -392,9 +432,15 @@ def _engine(url: sa.URL, durable: bool) -> sa.Engine:
 def _shown(url: str) -> str:
     """A URL without its password, which an error must not show."""
     try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
+        return _without_secrets(sa.make_url(url))
+    except (SQLAlchemyError, ValueError):
         return "URL"
+
+
+def _without_secrets(url: sa.URL) -> str:
+    """Of the query, which may hold a password too, only where a socket is."""
+    shown = {name: value for name, value in url.query.items() if name == "host"}
+    return url.set(query=shown).render_as_string(hide_password=True)
 
 
 def reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
 from dimse.archive.attributes import Level
+from dimse.archive.index import KEY_LENGTH
 from dimse.archive.matching import (
     AnyValue,
     DateTimeRange,
@@ -93,7 +94,7 @@ def _of_column(key: Key, column: "sa.Column[str]") -> Condition | None:
             inner = _of_column(key.key, column)
             condition = None if inner is None else sa.or_(inner, column == "")
         case SingleValue():
-            condition = column == key.text
+            condition = column == key.text[:KEY_LENGTH]
         case UIDList():
             condition = column.in_(key.uids)
         case Range(vr="DA" | "TM"):

@@ -65,10 +65,17 @@ class Finder:
         """
         query = Query(identifier, operation, self._unknown_matches)
         selection = Selection(self._index, query.level, query.keys)
-        pages = selection.pages()
-        while (page := await self._in_thread(lambda: query.next_answers(pages))) is not None:
-            for answer in page:
-                yield query.pending, answer
+        pages, left = selection.pages(), False
+
+        def next_answers() -> list[bytes] | None:
+            return None if left else query.next_answers(pages)  # what waited for a thread
+
+        try:
+            while (page := await self._in_thread(next_answers)) is not None:
+                for answer in page:
+                    yield query.pending, answer
+        finally:
+            left = True
 
 
 class Query:

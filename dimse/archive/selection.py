@@ -35,7 +35,7 @@ LEVELS: Mapping[int, Level] = {**{tag: each.level for tag, each in KEPT.items()}
 """All attributes that can be asked for, and the level of each."""
 
 _PAGE = 500  # rows at a time: some 500 kB
-_LISTED = 50_000  # entities whose keys are listed first, in 5 MB; more are walked in order
+_LISTED = 10_000  # entities whose keys are listed first, in 4 MB; more are walked in order
 
 _PATIENT = (PATIENTS.c.patient,)
 _STUDY = (STUDIES.c.study_uid,)
@@ -97,6 +97,7 @@ class Selection:
         listed = self._index.fetch(self._select(*self._identity).limit(_LISTED + 1))
         if len(listed) <= _LISTED:
             keys = iter(sorted(map(tuple, listed)))
+            del listed  # twice the memory of the keys, for as long as the peer takes to read
             while page := list(islice(keys, _PAGE)):
                 yield self._index.fetch(self._rows().where(self._is_one_of(page)))
             return

@@ -1,5 +1,6 @@
 """The archive: what a success means, and how files and index are kept together."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,16 +12,26 @@ import pytest_twisted
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from pydicom import Dataset
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
-from dimse import MisuseError, ReceivedInstance
+from dimse import MisuseError, ReceivedInstance, StatusError
 from dimse.archive import migrations
 from dimse.archive.archive import Archive
+from dimse.archive.attributes import Level
+from dimse.archive.identifier import keys_of
+from dimse.archive.index import Index
+from dimse.archive.matching import Universal
 from dimse.archive.objects import key_of
 from dimse.archive.schema import METADATA
+from dimse.archive.selection import Selection
 from dimse.services.dataset import encode
 from tests.archive.archives import LIMITS, data_set, open_archive, put, put_encoded
 from tests.wire import CT_STORAGE, EXPLICIT
@@ -300,3 +311,85 @@ class TestCommitThread:
             await gatherResults(slow)
             await archive.close()
         assert uids(archive) == ["1.2.1.1"]
+
+
+class TestIndex:
+    @pytest.mark.parametrize("text", ["C:\\u0000x", "a\\u0000", "\\", '"', "nul \\x00"])
+    def test_text_that_looks_like_an_escape(self, archive: Archive, text: str):
+        """It is found as it is, and breaks no answer."""
+        put(archive, data_set("1.2.1.1", PatientComments=text))
+        put(archive, data_set("1.3.1.1"))
+        keys = {0x00104000: Universal()}
+        found = [
+            each for page in Selection(archive.index, Level.STUDY, keys).pages() for each in page
+        ]
+        assert {each.get(0x00104000) for each in found} == {text, None}
+
+    def test_values_longer_than_the_standard_has_them(self, archive: Archive):
+        """PostgreSQL indexes no more than 2,704 bytes; nobody else's instance fails for it."""
+        long = "".join(map(chr, range(0x4E00, 0x4E00 + 6000)))
+        received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "A", "B")
+        dataset = data_set("1.2.1.1", SpecificCharacterSet="ISO_IR 192")
+        for keyword in ("PatientID", "PatientName", "AccessionNumber"):
+            vr = dictionary_VR(keyword)
+            value = long.encode() if keyword != "PatientName" else b"x" * 6000
+            element: Any = RawDataElement(Tag(keyword), vr, len(value), value, 0, False, True)
+            dataset.add(element)
+        assert put_encoded(archive, received, encode(dataset, EXPLICIT)) == 0
+        assert uids(archive) == ["1.2.1.1"]
+
+    def test_removing_leaves_what_others_are_part_of(self, archive: Archive):
+        for uid in ("1.2.1.1", "1.2.1.2", "1.2.2.1", "1.3.1.1"):
+            put(archive, data_set(uid, StudyInstanceUID=uid[:3]))
+        archive.index.remove([key_of("1.2.1.1"), key_of("1.2.2.1"), key_of("1.3.1.1")])
+        tables = {"patients": 1, "studies": 1, "series": 1, "instances": 1}
+        for table, count in tables.items():
+            ((found,),) = archive.index.fetch(sa.text(f"select count(*) from {table}"))  # type: ignore[arg-type]
+            assert found == count, table
+
+    def test_is_for_its_owner_alone(self, tmp_path: Path):
+        """In a folder that others may read, whatever the umask."""
+        tmp_path.chmod(0o755)
+        umask = os.umask(0)
+        try:
+            with open_archive(tmp_path) as archive:
+                put(archive, data_set("1.2.1.1"))
+                modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("index*")}
+        finally:
+            os.umask(umask)
+        assert set(modes.values()) == {0o600}
+        assert "index.sqlite-wal" in modes
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql+psycopg://u:secret@host/db",
+            "postgresql+psycopg://host/db?user=u&password=secret&host=there",
+        ],
+    )
+    def test_shows_no_password(self, url: str):
+        assert "secret" not in str(Index(url))
+        assert "host" in str(Index(url))
+
+    @pytest.mark.parametrize(
+        "url", ["sqlite://", "sqlite:///:memory:", "sqlite+nonsense:///x", "x"]
+    )
+    def test_no_place_for_an_index(self, url: str):
+        with pytest.raises(MisuseError):
+            Index(url)
+
+    def test_a_port_that_is_none(self):
+        with pytest.raises(MisuseError):
+            Index("postgresql+psycopg://u@host:notaport/db")
+
+
+def test_h_d21_an_identifier_of_very_many_patterns():
+    """They would take seconds to make: it is refused before."""
+    tags = [tag for tag, entry in DicomDictionary.items() if entry[0] == "LO" and entry[1] != "1"]
+    identifier = Dataset()
+    for tag in tags:
+        identifier.add_new(tag, "LO", ["a*b*c"] * 90)
+    assert len(tags) * 90 > 2000
+    with pytest.raises(StatusError) as caught:
+        keys_of(identifier)
+    assert caught.value.status == 0xA900
