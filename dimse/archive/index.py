@@ -344,10 +344,15 @@ def _patient_and_study(
     yield STUDIES, (study_uid,), of_patient | of_study
 
 
+def patient_of(patient_id: str, issuer: str) -> str:
+    """What the column `patient` has of a patient with an ID."""
+    return f"{patient_id}\\{issuer}"
+
+
 def _patient_key(patient: Attributes) -> str:
     """Who a patient is: ID and issuer; without an ID the name and the date of birth."""
     if patient_id := _of(patient, _PATIENT_ID):
-        return f"{patient_id}\\{_of(patient, _ISSUER)}"
+        return patient_of(patient_id, _of(patient, _ISSUER))
     return f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}"
 
 
