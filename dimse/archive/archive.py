@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from errno import EIO
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -261,10 +262,39 @@ class Archive:
         for key in keys:
             try:
                 found.append(self._read(key))
-            except (DimseError, OSError) as error:
-                self.log.error("object {key} is damaged: {error}", key=key, error=error)
+            except DimseError as error:
+                self._set_aside(key, error)
+            except OSError as error:
+                if error.errno == EIO:
+                    self._set_aside(key, error)
+                else:  # a matter of permissions, say: the object may be whole
+                    self.log.error("object {key} cannot be read: {error}", key=key, error=error)
         self.index.add(found)
         return len(found)
+
+    def _set_aside(self, key: str, error: Exception) -> None:
+        """Free the name of a damaged object: the instance can be stored again then."""
+        uid = self._uid_of(key)
+        try:
+            place = f"moved to {self.objects.set_aside(key)}"
+        except OSError as failed:
+            place = f"not moved away: {failed.strerror}"
+        self.log.error(
+            "object {key} is damaged: {error}; {place}, SOP Instance UID {uid}",
+            key=key,
+            error=error,
+            place=place,
+            uid=uid,
+        )
+
+    def _uid_of(self, key: str) -> str:
+        """The SOP Instance UID that a damaged object had, as far as its head still tells."""
+        try:
+            head = self.objects.read(key, 0, LONGEST_HEAD)
+            uid = identity_of(head[: data_set_offset(head)])[1]
+        except (DimseError, OSError, ValueError):
+            return "unknown"
+        return uid if key_of(uid) == key else "unknown"
 
     def _read(self, key: str) -> StoredInstance:
         """An object as what it holds says of it, as it was scanned when it came."""

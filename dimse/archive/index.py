@@ -4,6 +4,7 @@ All of it blocks: it is called in threads.
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,15 +70,17 @@ class Index:
     def begin_anew(self) -> None:
         """Open it without an instance in it, whatever it was; raises `MisuseError` as `open` does.
 
-        The file of SQLite is another one then, for that which is there may be damaged. What no
+        The file of SQLite is another one then, for that which is there may be damaged; it stays
+        beside it with the ending `.old`, for it alone may know which instance a key was. What no
         instance tells, such as the worklist, is taken along as far as it can be read.
         """
         kept = self._of_the_department()
         self.close()
         file = self._url.database if self._url.get_backend_name() == "sqlite" else None
         try:
-            for ending in ("", "-wal", "-shm") if file else ():
-                Path(f"{file}{ending}").unlink(missing_ok=True)
+            if file and os.path.exists(file):
+                for ending in ("", "-wal", "-shm"):
+                    _rename(Path(f"{file}{ending}"), Path(f"{file}.old{ending}"))
         except OSError as error:
             raise self.unusable(error) from error
         self.open()
@@ -392,6 +395,13 @@ def _engine(url: sa.URL, durable: bool) -> sa.Engine:
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "begin", begin)
     return engine
+
+
+def _rename(path: Path, new: Path) -> None:
+    """Whether it is there or not: what had the new name is gone."""
+    new.unlink(missing_ok=True)
+    if path.exists():
+        path.rename(new)
 
 
 def _shown(url: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
@@ -19,6 +20,7 @@ from twisted.logger import globalLogPublisher
 from dimse import MisuseError, ReceivedInstance
 from dimse.archive import migrations
 from dimse.archive.archive import Archive
+from dimse.archive.index import Index
 from dimse.archive.objects import key_of
 from dimse.archive.schema import METADATA
 from dimse.services.dataset import encode
@@ -210,6 +212,76 @@ class TestStart:
         with open_archive(tmp_path) as archive:
             assert archive.index.keys("0", "g") == [key_of("1.2.1.2")]
         assert any("is damaged" in text for text in texts(log))
+
+    @pytest.mark.parametrize(
+        ("damage", "known"), [(lambda _: b"damaged", False), (lambda whole: whole[:-40], True)]
+    )
+    @pytest.mark.parametrize("rebuild", [False, True])
+    def test_a_damaged_object_is_healed_by_sending_it_again(
+        self,
+        tmp_path: Path,
+        log: list[dict[str, Any]],
+        damage: Callable[[bytes], bytes],
+        known: bool,
+        rebuild: bool,
+    ):
+        """It is set aside, once more each time; the log has where, and the UID if it can."""
+        key = key_of("1.2.1.1")
+        for number in (1, 2):
+            with open_archive(tmp_path) as archive:
+                assert put(archive, data_set("1.2.1.1")) == 0
+                archive.index.clear()
+                path = archive.objects.path_of(key)
+                path.write_bytes(damage(path.read_bytes()))
+            if rebuild:
+                assert Archive(tmp_path).rebuild() == (0, 1)
+            with open_archive(tmp_path) as archive:
+                assert uids(archive) == []
+            assert len(list((tmp_path / "damaged").iterdir())) == number
+            (text,) = [text for text in texts(log) if "is damaged" in text]
+            assert f"moved to {tmp_path}/damaged/{key}" in text
+            assert text.endswith("UID 1.2.1.1" if known else "UID unknown")
+            log.clear()
+        with open_archive(tmp_path) as archive:
+            assert put(archive, data_set("1.2.1.1")) == 0
+
+    def test_an_object_that_cannot_be_opened_stays_where_it_is(
+        self, tmp_path: Path, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ):
+        """It may be whole: only the permissions are wrong."""
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+            archive.index.clear()
+        archive = Archive(tmp_path, limits=LIMITS)
+        with monkeypatch.context() as patch:
+            error = PermissionError(13, "Permission denied")
+            patch.setattr(archive.objects, "read", Mock(side_effect=error))
+            archive.open().close()
+        assert any("cannot be read" in text for text in texts(log))
+        with open_archive(tmp_path) as archive:
+            assert uids(archive) == ["1.2.1.1"]
+
+    def test_an_object_that_cannot_be_set_aside_does_not_stop_the_start(
+        self, tmp_path: Path, log: list[dict[str, Any]]
+    ):
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+            archive.index.clear()
+            archive.objects.path_of(key_of("1.2.1.1")).write_bytes(b"damaged")
+        (tmp_path / "damaged").write_bytes(b"no folder")
+        with open_archive(tmp_path):
+            assert any("not moved away" in text for text in texts(log))
+
+    def test_rebuild_keeps_the_index_that_was(self, tmp_path: Path):
+        """It may be all that knows which instance an object was; the one before it goes."""
+        for uid in ("1.2.1.1", "1.2.1.2"):
+            with open_archive(tmp_path) as archive:
+                put(archive, data_set(uid))
+                archive.objects.path_of(key_of(uid)).unlink()
+            assert Archive(tmp_path).rebuild() == (0, 0)
+            old = Index(f"sqlite:///{tmp_path}/index.sqlite.old")
+            assert old.stored(["1.2.1.1", "1.2.1.2"]).keys() == {uid}
+            old.close()
 
     def test_rebuild_from_the_objects_alone(self, tmp_path: Path):
         with open_archive(tmp_path) as archive:
