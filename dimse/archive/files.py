@@ -158,6 +158,10 @@ class ObjectFolder:
         keys = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return [key for key in keys if low <= key < high]
 
+    def came(self, key: str) -> int:
+        """When its file was written, in nanoseconds; raises `OSError` when it is not there."""
+        return os.lstat(self.path_of(key)).st_mtime_ns
+
     def read(self, key: str, offset: int, length: int) -> bytes:
         """A range of a file; raises `OSError` when it is not there."""
         with self._reading(key) as fd:

@@ -214,6 +214,12 @@ class Index:
         found = self.fetch(sa.select(*STORED).where(INSTANCES.c.object.in_(keys)))
         return {row.instance_uid: stored_instance(row) for row in found}
 
+    def uids(self, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """SOP Instance UID and Study Instance UID of objects that are there, by study."""
+        columns = INSTANCES.c.instance_uid, INSTANCES.c.study_uid
+        found = self.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
+        return sorted(((row.instance_uid, row.study_uid) for row in found), key=lambda row: row[1])
+
     def change(self, *statements: sa.Executable) -> int:
         """Run statements in one transaction; the number of rows that the last one changed."""
         with self._transaction() as connection:

@@ -1,5 +1,6 @@
 """The archive: what a success means, and how files and index are kept together."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from dimse.archive import migrations
 from dimse.archive.archive import Archive
 from dimse.archive.index import Index
 from dimse.archive.objects import key_of
-from dimse.archive.schema import METADATA
+from dimse.archive.schema import METADATA, STUDIES
 from dimse.services.dataset import encode
 from tests.archive.archives import LIMITS, data_set, open_archive, put, put_encoded
 from tests.wire import CT_STORAGE, EXPLICIT
@@ -186,6 +187,40 @@ class TestStart:
         with open_archive(tmp_path, index=index) as archive:
             assert uids(archive) == ["1.2.0.1", "1.2.2.1"]
         assert "1 instances of the index are gone: removed" in texts(log)
+        assert "instance 1.2.1.1 of study 1.2 is gone" in texts(log)
+
+    @pytest.mark.parametrize(("lost", "starts"), [(1, True), (2, True), (3, False)])
+    def test_many_lost_instances_are_not_forgotten_unasked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, starts: bool
+    ):
+        """More than `_LOST`, and a hundredth: the index stays until someone says so."""
+        monkeypatch.setattr("dimse.archive.archive._LOST", 2)
+        with open_archive(tmp_path) as archive:
+            for number in range(5):
+                put(archive, data_set(f"1.2.{number}.1"))
+            for number in range(lost):
+                archive.objects.path_of(key_of(f"1.2.{number}.1")).unlink()
+        left = [f"1.2.{number}.1" for number in range(lost, 5)]
+        if not starts:
+            with pytest.raises(MisuseError, match=r"lost 3 of the 5 .*--forget-lost"):
+                Archive(tmp_path, limits=LIMITS).open()
+            index = Index(f"sqlite:///{tmp_path}/index.sqlite")
+            assert len(index.keys("0", "g")) == 5
+            index.close()
+        with open_archive(tmp_path, forget_lost=not starts) as archive:
+            assert uids(archive) == left
+
+    def test_few_of_many_lost_instances_do_not_stop_the_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """No more than a hundredth."""
+        monkeypatch.setattr("dimse.archive.archive._LOST", 0)
+        with open_archive(tmp_path) as archive:
+            for number in range(100):
+                put(archive, data_set(f"1.2.{number}.1"))
+            archive.objects.path_of(key_of("1.2.7.1")).unlink()
+        with open_archive(tmp_path) as archive:
+            assert len(uids(archive)) == 99
 
     def test_a_disk_that_is_not_mounted(self, tmp_path: Path, new_index: Callable[[], str | None]):
         """Without a single object the index is left alone, and nothing starts."""
@@ -304,6 +339,24 @@ class TestStart:
         with open_archive(tmp_path) as archive:
             whole = [key_of(f"1.2.{number}.1") for number in range(3)]
             assert archive.index.keys("0", "g") == sorted(whole)
+
+    @pytest.mark.parametrize("rebuild", [False, True])
+    def test_the_first_that_came_describes_its_study_ever_after(
+        self, tmp_path: Path, rebuild: bool
+    ):
+        """Not the first in the order of the keys."""
+        numbers = sorted(range(1, 9), key=lambda number: key_of(f"1.2.1.{number}"), reverse=True)
+        with open_archive(tmp_path) as archive:
+            for when, number in enumerate(numbers):
+                put(archive, data_set(f"1.2.1.{number}", StudyID=str(number)))
+                os.utime(archive.objects.path_of(key_of(f"1.2.1.{number}")), (when, when))
+        if rebuild:
+            Archive(tmp_path).rebuild()
+        else:
+            (tmp_path / "index.sqlite").unlink()
+        with open_archive(tmp_path) as archive:
+            ((study_id,),) = archive.index.fetch(sa.select(STUDIES.c.study_id))
+            assert study_id == str(numbers[0])
 
     def test_rebuild_forgets_what_has_no_object(self, tmp_path: Path):
         with open_archive(tmp_path) as archive:
