@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from errno import EIO
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from dimse.services.storage import ReceivedInstance, StorageSCP
 
 _WANTED = frozenset(KEPT)
 _AT_ONCE = 1024 * 1024  # read of an object to index it again
+_LOST = 100  # instances that may be lost, or a hundredth of all, without asking
 _A_FEW = 200  # instances that are indexed again in one transaction
 
 
@@ -84,6 +86,7 @@ class Archive:
     An instance is answered with a success when it is in its place and the index has it; with
     `durability` "full", a key of `files.DURABILITIES`, both are on the disk then. `index` is the
     URL of a database, one in the folder unless given; `unknown_matches` is as in `query.Finder`.
+    When more than 100 instances and a hundredth of all are gone, it opens with `forget_lost` only.
     It is an `InstanceStore`; `scps` are the services over it.
 
     `worklist` is a folder with worklist items in files. `on_study_end(study)` is called with an
@@ -103,6 +106,7 @@ class Archive:
         limits: Limits | None = None,
         objects: ObjectStore | None = None,
         unknown_matches: bool = False,
+        forget_lost: bool = False,
         in_thread: InThread = in_reactor_thread,
         **department: Any,
     ) -> None:
@@ -114,6 +118,7 @@ class Archive:
         )
         self.index = Index(index or sqlite_url(self.folder), durable=durable)
         self._unknown_matches = unknown_matches
+        self._forget_lost = forget_lost
         self._in_thread = in_thread
         self._commit_thread = CommitThread() if in_thread is in_reactor_thread else None
         self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
@@ -223,18 +228,40 @@ class Archive:
 
     def _reconcile(self) -> None:
         """Index the objects that no row tells of, and drop the rows without an object."""
-        added = lost = 0
+        news: list[str] = []
+        lost: list[str] = []
+        count = 0
         for low, high in _ranges():
             there, known = set(self.objects.keys(low, high)), set(self.index.keys(low, high))
-            for news in _some(sorted(there - known)):
-                added += self._index_again(news)
-            if gone := sorted(known - there):
-                lost += len(gone)
-                self.index.remove(gone)
+            news += there - known
+            lost += sorted(known - there)
+            count += len(known)
+        if len(lost) > max(_LOST, count / 100) and not self._forget_lost:
+            raise MisuseError(
+                f"store {self.folder} has lost {len(lost)} of the {count} instances of index "
+                f"{self.index}: is all of its disk there? --forget-lost starts without them"
+            )
+        added = sum(map(self._index_again, _some(self._as_they_came(news))))
         if added:
             self.log.warn("{count} instances were not in the index: added", count=added)
         if lost:
-            self.log.error("{count} instances of the index are gone: removed", count=lost)
+            self._forget(lost)
+
+    def _forget(self, lost: Sequence[str]) -> None:
+        """Each is named in the log before the index, which alone knows its UID, forgets it."""
+        for keys in _some(lost):
+            for instance, study in self.index.uids(keys):
+                self.log.error(
+                    "instance {instance} of study {study} is gone",
+                    instance=instance,
+                    study=study or "-",
+                )
+        self.index.remove(lost)
+        self.log.error("{count} instances of the index are gone: removed", count=len(lost))
+
+    def _as_they_came(self, keys: Iterable[str]) -> list[str]:
+        """The first instance of a study tells of it, now as when it came."""
+        return sorted(keys, key=lambda key: (self.objects.came(key), key))
 
     def rebuild(self, progress: Callable[[int], None] = lambda count: None) -> tuple[int, int]:
         """Make the index again from the objects alone, of an archive that is not open.
@@ -246,11 +273,11 @@ class Archive:
         try:
             self.index.begin_anew()
             count = done = 0
-            for low, high in _ranges():
-                for keys in _some(self.objects.keys(low, high)):
-                    count += self._index_again(keys)
-                    done += len(keys)
-                    progress(done)
+            every = (key for low, high in _ranges() for key in self.objects.keys(low, high))
+            for keys in _some(self._as_they_came(every)):
+                count += self._index_again(keys)
+                done += len(keys)
+                progress(done)
             return count, done - count
         finally:
             self.index.close()
@@ -261,10 +288,39 @@ class Archive:
         for key in keys:
             try:
                 found.append(self._read(key))
-            except (DimseError, OSError) as error:
-                self.log.error("object {key} is damaged: {error}", key=key, error=error)
+            except DimseError as error:
+                self._set_aside(key, error)
+            except OSError as error:
+                if error.errno == EIO:
+                    self._set_aside(key, error)
+                else:  # a matter of permissions, say: the object may be whole
+                    self.log.error("object {key} cannot be read: {error}", key=key, error=error)
         self.index.add(found)
         return len(found)
+
+    def _set_aside(self, key: str, error: Exception) -> None:
+        """Free the name of a damaged object: the instance can be stored again then."""
+        uid = self._uid_of(key)
+        try:
+            place = f"moved to {self.objects.set_aside(key)}"
+        except OSError as failed:
+            place = f"not moved away: {failed.strerror}"
+        self.log.error(
+            "object {key} is damaged: {error}; {place}, SOP Instance UID {uid}",
+            key=key,
+            error=error,
+            place=place,
+            uid=uid,
+        )
+
+    def _uid_of(self, key: str) -> str:
+        """The SOP Instance UID that a damaged object had, as far as its head still tells."""
+        try:
+            head = self.objects.read(key, 0, LONGEST_HEAD)
+            uid = identity_of(head[: data_set_offset(head)])[1]
+        except (DimseError, OSError, ValueError):
+            return "unknown"
+        return uid if key_of(uid) == key else "unknown"
 
     def _read(self, key: str) -> StoredInstance:
         """An object as what it holds says of it, as it was scanned when it came."""

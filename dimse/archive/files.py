@@ -3,6 +3,7 @@
     incoming/<random>.part      being received, or left by a crash and removed at the next start
     objects/xx/<key>.dcm        whole instances; the key is a hash of the SOP Instance UID, and
                                 nothing a peer sent is ever part of a path
+    damaged/<key>.dcm           objects that cannot be read, set aside for whoever looks at them
     lock                        held by the one server that uses the folder
 
 A file gets its final name by a link, which cannot replace one that is there: an instance that
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self
 
@@ -156,6 +158,10 @@ class ObjectFolder:
         keys = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return [key for key in keys if low <= key < high]
 
+    def came(self, key: str) -> int:
+        """When its file was written, in nanoseconds; raises `OSError` when it is not there."""
+        return os.lstat(self.path_of(key)).st_mtime_ns
+
     def read(self, key: str, offset: int, length: int) -> bytes:
         """A range of a file; raises `OSError` when it is not there."""
         with self._reading(key) as fd:
@@ -188,6 +194,22 @@ class ObjectFolder:
         path.unlink(missing_ok=True)
         if self.durable:
             _sync_folder(path.parent)
+
+    def set_aside(self, key: str) -> Path:
+        """Move a damaged file to `damaged`, beside what is there of that key; returns where it is.
+
+        Raises `OSError` when that cannot be; the file stays where it was then.
+        """
+        folder = self.folder / "damaged"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        names = (f"{key}{number}{_SUFFIX}" for number in chain([""], map("-{}".format, count(2))))
+        place = next(path for path in map(folder.joinpath, names) if not os.path.lexists(path))
+        path = self.path_of(key)
+        path.rename(place)
+        if self.durable:
+            for changed in (self.folder, folder, path.parent):
+                _sync_folder(changed)
+        return place
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[int]:

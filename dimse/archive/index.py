@@ -95,15 +95,17 @@ class Index:
     def begin_anew(self) -> None:
         """Open it without an instance in it, whatever it was; raises `MisuseError` as `open` does.
 
-        The file of SQLite is another one then, for that which is there may be damaged. What no
+        The file of SQLite is another one then, for that which is there may be damaged; it stays
+        beside it with the ending `.old`, for it alone may know which instance a key was. What no
         instance tells, such as the worklist, is taken along as far as it can be read.
         """
         kept = self._of_the_department()
         self.close()
         file = self._url.database if self._url.get_backend_name() == "sqlite" else None
         try:
-            for ending in ("", "-wal", "-shm") if file else ():
-                Path(f"{file}{ending}").unlink(missing_ok=True)
+            if file and os.path.exists(file):
+                for ending in ("", "-wal", "-shm"):
+                    _rename(Path(f"{file}{ending}"), Path(f"{file}.old{ending}"))
         except OSError as error:
             raise self.unusable(error) from error
         self.open()
@@ -242,6 +244,12 @@ class Index:
         found = self.fetch(sa.select(*STORED).where(INSTANCES.c.object.in_(keys)))
         return {row.instance_uid: stored_instance(row) for row in found}
 
+    def uids(self, keys: Sequence[str]) -> list[tuple[str, str]]:
+        """SOP Instance UID and Study Instance UID of objects that are there, by study."""
+        columns = INSTANCES.c.instance_uid, INSTANCES.c.study_uid
+        found = self.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
+        return sorted(((row.instance_uid, row.study_uid) for row in found), key=lambda row: row[1])
+
     def change(self, *statements: sa.Executable) -> int:
         """Run statements in one transaction; the number of rows that the last one changed."""
         with self._transaction() as connection:
@@ -378,13 +386,20 @@ def _patient_and_study(
     yield STUDIES, (study_uid,), of_patient | of_study
 
 
+def patient_of(patient_id: str, issuer: str) -> str:
+    """What the column `patient` has of a patient with an ID."""
+    return _bounded(f"{patient_id[:KEY_LENGTH]}\\{issuer[:KEY_LENGTH]}")
+
+
+def _bounded(key: str) -> str:
+    return key if len(key) <= KEY_LENGTH else sha256(key.encode()).hexdigest()
+
+
 def _patient_key(patient: Attributes) -> str:
     """Who a patient is: ID and issuer; without an ID the name and the date of birth."""
     if patient_id := _of(patient, _PATIENT_ID):
-        key = f"{patient_id}\\{_of(patient, _ISSUER)}"
-    else:
-        key = f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}"
-    return key if len(key) <= KEY_LENGTH else sha256(key.encode()).hexdigest()
+        return patient_of(patient_id, _of(patient, _ISSUER))
+    return _bounded(f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}")
 
 
 def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
@@ -427,6 +442,13 @@ def _engine(url: sa.URL, durable: bool) -> sa.Engine:
     sa.event.listen(engine, "connect", connected)
     sa.event.listen(engine, "begin", begin)
     return engine
+
+
+def _rename(path: Path, new: Path) -> None:
+    """Whether it is there or not: what had the new name is gone."""
+    new.unlink(missing_ok=True)
+    if path.exists():
+        path.rename(new)
 
 
 def _shown(url: str) -> str:

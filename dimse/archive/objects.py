@@ -87,5 +87,14 @@ class ObjectStore(Protocol):
     def digest(self, key: str, offset: int) -> str:
         """The SHA-256 of all from `offset` on; raises `OSError` when it cannot be read."""
 
+    def came(self, key: str) -> int:
+        """A number that is larger for what came later; raises `OSError` when it is not there."""
+
+    def set_aside(self, key: str) -> object:
+        """Keep a damaged object elsewhere, so that a whole one can come under its key.
+
+        Returns the place, for a log. Raises `OSError` when that cannot be.
+        """
+
     def delete(self, key: str) -> None:
         """Remove an object for good; one that is not there is no error."""

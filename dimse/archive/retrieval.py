@@ -1,6 +1,7 @@
 """What a C-GET or C-MOVE asks of the archive (PS3.4 C.4.2, C.4.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import product
 
 import sqlalchemy as sa
 from pydicom import Dataset
@@ -8,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from dimse.archive.attributes import UNIQUE, Level, name_of
 from dimse.archive.identifier import keys_of
-from dimse.archive.index import STORED, Index, stored_instance
+from dimse.archive.index import STORED, Index, patient_of, stored_instance
 from dimse.archive.matching import Key, SingleValue, UIDList, Universal, is_universal
 from dimse.archive.objects import ObjectStore, key_of
 from dimse.archive.query import MODELS, check_upper_keys, level_of
@@ -19,12 +20,13 @@ from dimse.performing import Operation
 from dimse.services.extended import RetrieveOptions
 from dimse.services.instance import Instance
 from dimse.services.partial_file import InThread
+from dimse.sop_classes import InformationModel
 
 SUPPORTED = RetrieveOptions(relational=True)
 """What of extended negotiation the archive does (PS3.4 C.5.2.1)."""
 
+_PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
 _COLUMNS: Mapping[Level, "sa.Column[str]"] = {
-    Level.PATIENT: STUDIES.c.patient_id,
     Level.STUDY: INSTANCES.c.study_uid,
     Level.SERIES: INSTANCES.c.series_uid,
 }
@@ -43,20 +45,44 @@ class Retriever:
 
         Raises `StatusError` A900H for an identifier that is none of its model.
         """
-        statement = _statement(identifier, operation)
-        return self._in_thread(lambda: self._instances(statement))
+        model = MODELS[operation.context.abstract_syntax]
+        level = level_of(identifier, model)
+        keys = keys_of(identifier)
+        statement = _statement(keys, level, model, operation)
+        one = _patients(keys) if level is Level.PATIENT else None
+        return self._in_thread(lambda: self._instances(statement, one))
 
-    def _instances(self, statement: Select) -> list[Instance]:
+    def _instances(self, statement: Select, patients: Select | None) -> list[Instance]:
+        """Two patients of one ID are never mixed: `patients` has to find no more than one."""
+        if patients is not None and len(self._index.fetch(patients)) > 1:
+            comment = "several patients have this ID: IssuerOfPatientID is needed"
+            raise StatusError(IDENTIFIER_MISMATCH, comment, (_ISSUER,))
         rows = self._index.fetch(statement)
         return [self._objects.instance(stored_instance(row)) for row in rows]
 
 
-def _statement(identifier: Dataset, operation: Operation) -> Select:
+def _patients(keys: Mapping[int, Key]) -> Select:
+    """Who is asked for: an ID tells patients apart only together with its issuer."""
+    patients = sa.select(STUDIES.c.patient).distinct().limit(2)
+    return patients.where(*_of_patient(keys))
+
+
+def _of_patient(keys: Mapping[int, Key]) -> "Iterator[sa.ColumnElement[bool]]":
+    """Patient ID, and its issuer where the identifier has it."""
+    if is_universal(patient_id := keys.get(_PATIENT_ID) or Universal()):
+        return
+    ids = _values(_PATIENT_ID, patient_id)
+    yield STUDIES.c.patient_id.in_(ids)
+    if not is_universal(issuer := keys.get(_ISSUER) or Universal()):
+        issuers = _values(_ISSUER, issuer)
+        yield STUDIES.c.patient.in_([patient_of(*each) for each in product(ids, issuers)])
+
+
+def _statement(
+    keys: Mapping[int, Key], level: Level, model: InformationModel, operation: Operation
+) -> Select:
     sop_class = operation.context.abstract_syntax
-    model = MODELS[sop_class]
     options = RetrieveOptions.decode(operation.association.extended.get(sop_class, b""))
-    level = level_of(identifier, model)
-    keys = keys_of(identifier)
     if not options.relational:
         check_upper_keys(keys, level, model)
     if is_universal(keys.get(UNIQUE[level]) or Universal()):
@@ -72,22 +98,26 @@ def _statement(identifier: Dataset, operation: Operation) -> Select:
     )
     if Level.PATIENT.name in model.levels:
         statement = statement.join(STUDIES, STUDIES.c.study_uid == INSTANCES.c.study_uid)
-    for name in model.levels:
-        tag = UNIQUE[Level[name]]
+        statement = statement.where(*_of_patient(keys))
+    for each in (Level[name] for name in model.levels if name != Level.PATIENT.name):
+        tag = UNIQUE[each]
         if (key := keys.get(tag)) is not None and not is_universal(key):
-            statement = statement.where(_condition(Level[name], tag, key))
+            statement = statement.where(_condition(each, _values(tag, key)))
     return statement
 
 
-def _condition(level: Level, tag: int, key: Key) -> "sa.ColumnElement[bool]":
+def _values(tag: int, key: Key) -> list[str]:
     match key:
         case SingleValue():
-            values = [key.text]
+            return [key.text]
         case UIDList():
-            values = sorted(key.uids)
+            return sorted(key.uids)
         case _:
             comment = f"{name_of(tag)}: a value or a list of UIDs (PS3.4 C.4.2.2.1)"
             raise StatusError(IDENTIFIER_MISMATCH, comment, (tag,))
+
+
+def _condition(level: Level, values: list[str]) -> "sa.ColumnElement[bool]":
     if level is Level.IMAGE:
         return INSTANCES.c.object.in_(map(key_of, values))
     return _COLUMNS[level].in_(values)

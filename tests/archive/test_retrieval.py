@@ -1,6 +1,7 @@
 """C-GET of the archive over an association (PS3.4 C.4.2, C.4.3)."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,45 @@ def test_nothing_is_sent_without_its_keys(
         client.get(level, model, **keys)
     assert caught.value.status == 0xA900
     assert [int(tag) for tag in caught.value.offending] == [tag_for_keyword(named)]
+
+
+@pytest.fixture
+def of_one_id(tmp_path: Path, new_index: Callable[[], str | None]) -> Iterator[Client]:
+    """Two hospitals, each with a patient P1; one P2."""
+    issuers = {"1.2.0": "A", "1.2.1": "B", "1.2.2": "A"}
+    with open_archive(tmp_path, index=new_index()) as archive, Network() as network:
+        for study, issuer in issuers.items():
+            keys = {"PatientID": "P2" if study == "1.2.2" else "P1", "IssuerOfPatientID": issuer}
+            assert put(archive, data_set(f"{study}.1.1", **keys)) == 0
+        yield Client(network, archive)
+
+
+class TestTwoPatientsOfOneID:
+    @pytest.mark.parametrize("model", [PATIENT_ROOT, PATIENT_STUDY_ONLY])
+    @pytest.mark.parametrize("issuer", [{}, {"IssuerOfPatientID": ""}])
+    def test_are_never_mixed(
+        self, of_one_id: Client, model: InformationModel, issuer: dict[str, str]
+    ):
+        """A900H, with what is missing."""
+        with pytest.raises(StatusError) as caught:
+            of_one_id.get("PATIENT", model, **P1, **issuer)
+        assert caught.value.status == 0xA900
+        assert "IssuerOfPatientID" in caught.value.comment
+        assert [int(tag) for tag in caught.value.offending] == [0x00100021]
+
+    @pytest.mark.parametrize(
+        ("issuer", "expected"), [("A", ["1.2.0.1.1"]), ("B", ["1.2.1.1.1"]), ("C", [])]
+    )
+    def test_are_told_apart_by_the_issuer(
+        self, of_one_id: Client, issuer: str, expected: list[str]
+    ):
+        _, held = of_one_id.get("PATIENT", PATIENT_ROOT, **P1, IssuerOfPatientID=issuer)
+        assert [each.SOPInstanceUID for each in held] == expected
+
+    def test_a_study_of_one_of_them_needs_no_issuer(self, of_one_id: Client):
+        _, held = of_one_id.get("STUDY", PATIENT_ROOT, **P1, StudyInstanceUID="1.2.1")
+        assert [each.SOPInstanceUID for each in held] == ["1.2.1.1.1"]
+
+    def test_an_id_of_one_patient_needs_no_issuer(self, of_one_id: Client):
+        _, held = of_one_id.get("PATIENT", PATIENT_ROOT, PatientID="P2")
+        assert [each.SOPInstanceUID for each in held] == ["1.2.2.1.1"]
