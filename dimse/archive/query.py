@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from pydicom import Dataset
+from sqlalchemy.exc import SQLAlchemyError
 
 from dimse.archive.answers import AnswerEncoding
 from dimse.archive.attributes import REQUIRED, UNIQUE, Attributes, Level
@@ -35,6 +36,9 @@ SUPPORTED = QueryOptions(
 )
 """What of extended negotiation the archive does (PS3.4 C.5.1.1)."""
 
+INDEX_FAILED = Status(0xC001)
+"""Unable to process, of C-FIND, C-GET and C-MOVE (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4)."""
+
 _LEVEL = 0x00080052
 _RETRIEVE_AE_TITLE, _AVAILABILITY = 0x00080054, 0x00080056
 _OF_ALL = frozenset((_RETRIEVE_AE_TITLE, _AVAILABILITY))
@@ -62,13 +66,21 @@ class Finder:
         """The matches, each with its Pending status and encoded; a page of them at a time.
 
         FF01H tells that an optional key is not supported, and was not matched (PS3.4 C.4.1.1.4).
+        Raises `StatusError` C001H when the database fails.
         """
         query = Query(identifier, operation, self._unknown_matches)
         selection = Selection(self._index, query.level, query.keys)
         pages = selection.pages()
-        while (page := await self._in_thread(lambda: query.next_answers(pages))) is not None:
+        while (page := await self._next(query, pages)) is not None:
             for answer in page:
                 yield query.pending, answer
+
+    async def _next(self, query: "Query", pages: Iterator[list[Attributes]]) -> list[bytes] | None:
+        try:
+            answers: list[bytes] | None = await self._in_thread(lambda: query.next_answers(pages))
+        except SQLAlchemyError as error:
+            raise self._index.failed(error, INDEX_FAILED) from error
+        return answers
 
 
 class Query:
