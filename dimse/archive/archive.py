@@ -19,7 +19,7 @@ from dimse.archive.committing import CommitThread, GroupCommit
 from dimse.archive.department import Department
 from dimse.archive.files import ObjectFolder, is_durable, outcome_of
 from dimse.archive.header import HeaderScan
-from dimse.archive.index import Index, reason, sqlite_url
+from dimse.archive.index import Index, sqlite_url
 from dimse.archive.objects import ABOVE_ALL, LOWEST, ObjectStore, StoredInstance, key_of
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
@@ -195,13 +195,7 @@ class Archive:
             if news := self._without_a_row(group):
                 self.index.add(news)
         except Exception as error:  # whatever the database, its driver or the disk below it says
-            self.log.error(
-                "the index {index} failed: {kind}: {reason}",
-                index=str(self.index),
-                kind=type(error).__name__,
-                reason=reason(error),
-            )
-            raise StatusError(OUT_OF_RESOURCES, "the index failed") from error
+            raise self.index.failed(error, OUT_OF_RESOURCES) from error
 
     def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:
         """What the index has to learn.

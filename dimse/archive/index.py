@@ -24,7 +24,8 @@ from dimse.archive.names import folded
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.archive.schema import DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
 from dimse.archive.times import normal_date, normal_time
-from dimse.errors import MisuseError
+from dimse.errors import MisuseError, StatusError
+from dimse.message.status import Status
 from dimse.services.storage import ReceivedInstance
 
 _PATIENT_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE = 0x00100010, 0x00100020, 0x00100021, 0x00100030
@@ -145,6 +146,16 @@ class Index:
         code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
         remedy = "; `dimse index rebuild` makes it again from the instances"
         return MisuseError(f"index {self}: {reason(error)}{remedy if code in _DAMAGED else ''}")
+
+    def failed(self, error: Exception, status: Status) -> StatusError:
+        """What a peer is answered when the database fails; the log has what it says, in a line."""
+        self.log.error(
+            "the index {index} failed: {kind}: {reason}",
+            index=str(self),
+            kind=type(error).__name__,
+            reason=reason(error),
+        )
+        return StatusError(status, "the index failed")
 
     def add(self, instances: Sequence[StoredInstance]) -> None:
         """Add instances that are not there yet, all or none.

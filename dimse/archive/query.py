@@ -1,8 +1,9 @@
 """C-FIND of the archive: Patient Root and Study Root, at all levels (PS3.4 C.4.1)."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 
 from pydicom import Dataset
+from sqlalchemy.exc import SQLAlchemyError
 
 from dimse.archive.answers import AnswerEncoding
 from dimse.archive.attributes import REQUIRED, UNIQUE, Attributes, Level
@@ -35,6 +36,9 @@ SUPPORTED = QueryOptions(
 )
 """What of extended negotiation the archive does (PS3.4 C.5.1.1)."""
 
+INDEX_FAILED = Status(0xC001)
+"""Unable to process, of C-FIND, C-GET and C-MOVE (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4)."""
+
 _LEVEL = 0x00080052
 _RETRIEVE_AE_TITLE, _AVAILABILITY = 0x00080054, 0x00080056
 _OF_ALL = frozenset((_RETRIEVE_AE_TITLE, _AVAILABILITY))
@@ -62,6 +66,7 @@ class Finder:
         """The matches, each with its Pending status and encoded; a page of them at a time.
 
         FF01H tells that an optional key is not supported, and was not matched (PS3.4 C.4.1.1.4).
+        Raises `StatusError` C001H when the database fails.
         """
         query = Query(identifier, operation, self._unknown_matches)
         selection = Selection(self._index, query.level, query.keys)
@@ -71,11 +76,18 @@ class Finder:
             return None if left else query.next_answers(pages)  # what waited for a thread
 
         try:
-            while (page := await self._in_thread(next_answers)) is not None:
+            while (page := await self._next(next_answers)) is not None:
                 for answer in page:
                     yield query.pending, answer
         finally:
             left = True
+
+    async def _next(self, step: Callable[[], list[bytes] | None]) -> list[bytes] | None:
+        try:
+            answers: list[bytes] | None = await self._in_thread(step)
+        except SQLAlchemyError as error:
+            raise self._index.failed(error, INDEX_FAILED) from error
+        return answers
 
 
 class Query:

@@ -5,6 +5,7 @@ from itertools import product
 
 import sqlalchemy as sa
 from pydicom import Dataset
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import Deferred
 
 from dimse.archive.attributes import UNIQUE, Level, name_of
@@ -12,7 +13,7 @@ from dimse.archive.identifier import keys_of
 from dimse.archive.index import STORED, Index, patient_of, stored_instance
 from dimse.archive.matching import Key, SingleValue, UIDList, Universal, is_universal
 from dimse.archive.objects import ObjectStore, key_of
-from dimse.archive.query import MODELS, check_upper_keys, level_of
+from dimse.archive.query import INDEX_FAILED, MODELS, check_upper_keys, level_of
 from dimse.archive.schema import INSTANCES, STUDIES, Select
 from dimse.errors import StatusError
 from dimse.message.status import IDENTIFIER_MISMATCH
@@ -43,7 +44,8 @@ class Retriever:
     def retrieve(self, identifier: Dataset, operation: Operation) -> "Deferred[list[Instance]]":
         """The instances in the order of series and number.
 
-        Raises `StatusError` A900H for an identifier that is none of its model.
+        Raises `StatusError` A900H for an identifier that is none of its model, C001H when the
+        database fails.
         """
         model = MODELS[operation.context.abstract_syntax]
         level = level_of(identifier, model)
@@ -54,10 +56,14 @@ class Retriever:
 
     def _instances(self, statement: Select, patients: Select | None) -> list[Instance]:
         """Two patients of one ID are never mixed: `patients` has to find no more than one."""
-        if patients is not None and len(self._index.fetch(patients)) > 1:
+        try:
+            several = patients is not None and len(self._index.fetch(patients)) > 1
+            rows = [] if several else self._index.fetch(statement)
+        except SQLAlchemyError as error:
+            raise self._index.failed(error, INDEX_FAILED) from error
+        if several:
             comment = "several patients have this ID: IssuerOfPatientID is needed"
             raise StatusError(IDENTIFIER_MISMATCH, comment, (_ISSUER,))
-        rows = self._index.fetch(statement)
         return [self._objects.instance(stored_instance(row)) for row in rows]
 
 

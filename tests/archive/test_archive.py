@@ -21,9 +21,9 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
-from twisted.logger import globalLogPublisher
+from twisted.logger import LogLevel, globalLogPublisher
 
-from dimse import MisuseError, ReceivedInstance, StatusError
+from dimse import PATIENT_ROOT, MisuseError, ReceivedInstance, StatusError
 from dimse.archive import migrations
 from dimse.archive.archive import Archive
 from dimse.archive.attributes import Level
@@ -34,7 +34,8 @@ from dimse.archive.objects import key_of
 from dimse.archive.schema import METADATA, STUDIES
 from dimse.archive.selection import Selection
 from dimse.services.dataset import encode
-from tests.archive.archives import LIMITS, data_set, open_archive, put, put_encoded
+from dimse.testing import Network
+from tests.archive.archives import LIMITS, Client, data_set, open_archive, put, put_encoded
 from tests.wire import CT_STORAGE, EXPLICIT
 
 
@@ -159,6 +160,32 @@ class TestIndexFails:
             patch.setattr(archive.index, "fetch", lambda _: 1 // 0)
             assert put(archive, data_set("1.2.1.1")).status == 0xA700
         assert uids(archive) == ["1.2.1.1"]
+
+    @pytest.mark.parametrize("ask", [Client.find, Client.get])
+    @pytest.mark.parametrize("level", ["PATIENT", "STUDY"])
+    def test_queries_and_retrievals_are_answered_and_logged_in_a_line(
+        self,
+        archive: Archive,
+        monkeypatch: pytest.MonkeyPatch,
+        log: list[dict[str, Any]],
+        ask: Callable[..., Any],
+        level: str,
+    ):
+        """C001H; no traceback, no statement, and no value of it."""
+        put(archive, data_set("1.2.1.1"))
+        keys = {"PatientID": "P1"} | ({"StudyInstanceUID": "1.2"} if level == "STUDY" else {})
+        error = sa.exc.OperationalError("statement with P1", {}, Exception("is locked"))
+        with Network() as network:
+            client = Client(network, archive)
+            with monkeypatch.context() as patch:
+                patch.setattr(archive.index, "fetch", Mock(side_effect=error))
+                with pytest.raises(StatusError) as caught:
+                    ask(client, level, PATIENT_ROOT, **keys)
+            assert (caught.value.status, caught.value.comment) == (0xC001, "the index failed")
+            assert ask(client, level, PATIENT_ROOT, **keys)
+        failures = [event for event in log if event["log_level"] >= LogLevel.error]
+        assert texts(failures) == [f"the index {archive.index} failed: OperationalError: is locked"]
+        assert "statement" not in repr([event.get("log_failure") for event in log])
 
 
 class TestStart:
