@@ -56,6 +56,7 @@ class Index:
             table: _insert(table, self._engine.dialect)
             for table in (PATIENTS, STUDIES, SERIES, INSTANCES)
         }
+        self._grown = _growth(self._engine.dialect)
         self._known: dict[Identity, None] = {}
         self._doubtful: set[str] = set()  # keys of instances whose commit failed, or seemed to
 
@@ -162,10 +163,17 @@ class Index:
             for table, identity, row in _rows(stored, self._known):
                 rows.setdefault(table, {}).setdefault(identity, row)
         with self._transaction() as connection:
+            if grown := self._of_known_studies(instances):
+                connection.exec_driver_sql(self._grown, grown)
             for table, news in rows.items():
                 connection.exec_driver_sql(self._inserts[table], list(news.values()))
             self._doubtful.update(stored.key for stored in instances)
         self._remember([*rows.get(STUDIES, ()), *rows.get(SERIES, ())])
+
+    def _of_known_studies(self, instances: Sequence[StoredInstance]) -> list[Row]:
+        """What of studies is another with each commit; the insert does it for all others."""
+        studies = {_of(stored.attributes, _STUDY_UID) for stored in instances}
+        return [{"study": uid, "now": _now()} for uid in sorted(studies) if (uid,) in self._known]
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -358,7 +366,7 @@ def _patient_and_study(
         "time": normal_time(_of(study, 0x00080030)),
         "accession_number": _of(study, 0x00080050),
         "study_id": _of(study, 0x00200010),
-        "updated": datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f"),
+        "updated": _now(),
         "attributes": text_of(patient | study),
     }
     yield STUDIES, (study_uid,), of_patient | of_study
@@ -379,8 +387,23 @@ def _patient_key(patient: Attributes) -> str:
 def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
     """SQL that adds rows, as the driver takes it: to make it each time is half of a commit."""
     insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).on_conflict_do_nothing()
+    statement = insert(table)
+    if table is STUDIES:  # one that is there has grown
+        updated = {"updated": statement.excluded.updated}
+        statement = statement.on_conflict_do_update(index_elements=["study_uid"], set_=updated)
+    else:
+        statement = statement.on_conflict_do_nothing()
     return str(statement.compile(dialect=dialect, column_keys=table.columns.keys()))
+
+
+def _growth(dialect: sa.Dialect) -> str:
+    """SQL that tells when a study got instances last."""
+    statement = STUDIES.update().where(STUDIES.c.study_uid == sa.bindparam("study"))
+    return str(statement.values(updated=sa.bindparam("now")).compile(dialect=dialect))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f")
 
 
 def _engine(url: sa.URL, durable: bool) -> sa.Engine:
