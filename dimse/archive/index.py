@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from twisted.logger import Logger
 
 from dimse.archive import migrations
 from dimse.archive.attributes import KEPT, Attributes, Level
+from dimse.archive.database import adding, connecting, growing, reason, shown
 from dimse.archive.names import folded
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.archive.schema import DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
@@ -31,7 +31,6 @@ _PATIENT_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE = 0x00100010, 0x00100020, 0x001
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 
 _KNOWN = 10_000  # studies and series that are remembered as being in the index
-_BUSY = 5.0  # seconds that a statement waits for another process, such as a backup, in SQLite
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Row = dict[str, Any]
@@ -49,14 +48,14 @@ class Index:
     def __init__(self, url: str, *, durable: bool = True) -> None:
         try:
             self._url = sa.make_url(url)
-            self._engine = _engine(self._url, durable)
+            self._engine = connecting(self._url, durable)
         except (SQLAlchemyError, ImportError) as error:
-            raise MisuseError(f"index {_shown(url)}: {error}") from None
+            raise MisuseError(f"index {shown(url)}: {error}") from None
         self._inserts = {
-            table: _insert(table, self._engine.dialect)
+            table: adding(table, self._engine.dialect)
             for table in (PATIENTS, STUDIES, SERIES, INSTANCES)
         }
-        self._grown = _growth(self._engine.dialect)
+        self._grown = growing(self._engine.dialect)
         self._known: dict[Identity, None] = {}
         self._doubtful: set[str] = set()  # keys of instances whose commit failed, or seemed to
 
@@ -384,57 +383,8 @@ def _patient_key(patient: Attributes) -> str:
     return f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}"
 
 
-def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
-    """SQL that adds rows, as the driver takes it: to make it each time is half of a commit."""
-    insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
-    if table is STUDIES:  # one that is there has grown
-        updated = {"updated": statement.excluded.updated}
-        statement = statement.on_conflict_do_update(index_elements=["study_uid"], set_=updated)
-    else:
-        statement = statement.on_conflict_do_nothing()
-    return str(statement.compile(dialect=dialect, column_keys=table.columns.keys()))
-
-
-def _growth(dialect: sa.Dialect) -> str:
-    """SQL that tells when a study got instances last."""
-    statement = STUDIES.update().where(STUDIES.c.study_uid == sa.bindparam("study"))
-    return str(statement.values(updated=sa.bindparam("now")).compile(dialect=dialect))
-
-
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f")
-
-
-def _engine(url: sa.URL, durable: bool) -> sa.Engine:
-    """Its errors show no values, which are those of patients."""
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
-
-        def connected_to_postgresql(connection: Any, _: Any) -> None:
-            connection.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
-            connection.commit()  # or it is taken back with the first query
-
-        sa.event.listen(engine, "connect", connected_to_postgresql)
-        return engine
-    if backend != "sqlite":
-        raise MisuseError(f"index {_shown(str(url))}: neither sqlite nor postgresql")
-    engine = sa.create_engine(
-        url, connect_args={"timeout": _BUSY}, paramstyle="named", hide_parameters=True
-    )
-
-    def connected(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        connection.isolation_level = None  # the module begins no transaction of its own: `begin`
-
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")  # so that tables are made in a transaction too
-
-    sa.event.listen(engine, "connect", connected)
-    sa.event.listen(engine, "begin", begin)
-    return engine
 
 
 def _rename(path: Path, new: Path) -> None:
@@ -442,19 +392,6 @@ def _rename(path: Path, new: Path) -> None:
     new.unlink(missing_ok=True)
     if path.exists():
         path.rename(new)
-
-
-def _shown(url: str) -> str:
-    """A URL without its password, which an error must not show."""
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return "URL"
-
-
-def reason(error: Exception) -> str:
-    """The first line of what a database says; others may hold values."""
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def sqlite_url(folder: Path) -> str:
