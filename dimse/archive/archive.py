@@ -265,6 +265,7 @@ class Archive:
         """
         self.objects.open()
         try:
+            self.log.info("{index} is made from {folder}", index=self.index, folder=self.folder)
             self.index.begin_anew()
             count = done = 0
             every = (key for low, high in _ranges() for key in self.objects.keys(low, high))

@@ -3,51 +3,31 @@
 All of it blocks: it is called in threads.
 """
 
-import json
 import os
 import sqlite3
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from twisted.logger import Logger
 
 from dimse.archive import migrations
-from dimse.archive.attributes import KEPT, Attributes, Level
-from dimse.archive.names import folded
+from dimse.archive.database import adding, connecting, growing, reason, shown, without_secrets
 from dimse.archive.objects import StoredInstance, key_of
+from dimse.archive.rows import Identity, Row, now, rows_of, value_of
 from dimse.archive.schema import DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
-from dimse.archive.times import normal_date, normal_time
 from dimse.errors import MisuseError, StatusError
 from dimse.message.status import Status
 from dimse.services.storage import ReceivedInstance
 
-_PATIENT_NAME, _PATIENT_ID, _ISSUER, _BIRTH_DATE = 0x00100010, 0x00100020, 0x00100021, 0x00100030
-_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
+_STUDY_UID = 0x0020000D
 
 _KNOWN = 10_000  # studies and series that are remembered as being in the index
-KEY_LENGTH = 400
-"""Characters of a value in a key column: PostgreSQL indexes 2,704 bytes. What the standard allows
-is shorter; of a longer value, which should not be, the beginning alone narrows a query down."""
-
-# A lock, a statement or a network that hangs must not hold threads, and the end of the node.
-_PATIENCE = {
-    "connect_timeout": 10,
-    "tcp_user_timeout": 30_000,
-    "options": "-c lock_timeout=20s -c statement_timeout=120s",
-}
 _AT_ONCE = 500  # instances that are forgotten in one transaction
-_BUSY = 5.0  # seconds that a statement waits for another process, such as a backup, in SQLite
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-
-Row = dict[str, Any]
-Identity = tuple[str, ...]
 
 
 class Index:
@@ -61,13 +41,14 @@ class Index:
     def __init__(self, url: str, *, durable: bool = True) -> None:
         try:
             self._url = sa.make_url(url)
-            self._engine = _engine(self._url, durable)
+            self._engine = connecting(self._url, durable)
         except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise MisuseError(f"index {_shown(url)}: {error}") from None
+            raise MisuseError(f"index {shown(url)}: {error}") from None
         self._inserts = {
-            table: _insert(table, self._engine.dialect)
+            table: adding(table, self._engine.dialect)
             for table in (PATIENTS, STUDIES, SERIES, INSTANCES)
         }
+        self._grown = growing(self._engine.dialect)
         self._known: dict[Identity, None] = {}
         self._doubtful: set[str] = set()  # keys of instances whose commit failed, or seemed to
 
@@ -139,7 +120,7 @@ class Index:
 
     def __str__(self) -> str:
         """Where it is, without a password."""
-        return _without_secrets(self._url)
+        return without_secrets(self._url)
 
     def unusable(self, error: Exception) -> MisuseError:
         """What to tell who starts a server, of an error of the database."""
@@ -184,13 +165,20 @@ class Index:
     def _add(self, instances: Sequence[StoredInstance]) -> None:
         rows: dict[sa.Table, dict[Identity, Row]] = {}
         for stored in instances:
-            for table, identity, row in _rows(stored, self._known):
+            for table, identity, row in rows_of(stored, self._known):
                 rows.setdefault(table, {}).setdefault(identity, row)
         with self._transaction() as connection:
+            if grown := self._of_known_studies(instances):
+                connection.exec_driver_sql(self._grown, grown)
             for table, news in rows.items():
                 connection.exec_driver_sql(self._inserts[table], list(news.values()))
             self._doubtful.update(stored.key for stored in instances)
         self._remember([*rows.get(STUDIES, ()), *rows.get(SERIES, ())])
+
+    def _of_known_studies(self, instances: Sequence[StoredInstance]) -> list[Row]:
+        """What of studies is another with each commit; the insert does it for all others."""
+        studies = {value_of(stored.attributes, _STUDY_UID) for stored in instances}
+        return [{"study": uid, "now": now()} for uid in sorted(studies) if (uid,) in self._known]
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -290,195 +278,11 @@ def stored_instance(row: Any) -> StoredInstance:
     return StoredInstance(received, row.offset, row.length, row.digest, {})
 
 
-def attributes_of(*texts: str) -> Attributes:
-    """The attributes of one or more levels, from their columns."""
-    found: Attributes = {}
-    for text in texts:
-        found.update(_loaded(json.loads(text)))
-    return found
-
-
-def _loaded(read: Mapping[str, Any]) -> Attributes:
-    return {
-        int(tag, 16): value if isinstance(value, str) else [_loaded(item) for item in value]
-        for tag, value in read.items()
-    }
-
-
-def text_of(attributes: Attributes) -> str:
-    """As a column holds them: NUL, which PostgreSQL takes nowhere, is never a part of a value."""
-    return json.dumps(_dumped(attributes), ensure_ascii=False, separators=(",", ":"))
-
-
-def _dumped(attributes: Attributes) -> dict[str, Any]:
-    return {
-        f"{tag:08x}": value.replace("\0", "")
-        if isinstance(value, str)
-        else [_dumped(item) for item in value]
-        for tag, value in attributes.items()
-    }
-
-
-def _of(attributes: Attributes, tag: int) -> str:
-    value = attributes.get(tag, "")
-    return value.replace("\0", "")[:KEY_LENGTH] if isinstance(value, str) else ""
-
-
-def name_columns(name: str) -> dict[str, str]:
-    """A person name as queries are narrowed down by it: its first group, and all others.
-
-    A name without a first group, and what comes behind the first of several names, is of those.
-    """
-    first, parted, others = folded(name).partition("=")
-    first, several, more = first.partition("\\")
-    return {
-        "name": first[:KEY_LENGTH],
-        "name_groups": f"{several}{more}{parted}{others}"[:KEY_LENGTH],
-    }
-
-
-def _rows(
-    stored: StoredInstance, known: Container[Identity]
-) -> Iterator[tuple[sa.Table, Identity, Row]]:
-    """The rows of an instance that are not `known`, with what tells each from others."""
-    levels: dict[Level, Attributes] = {level: {} for level in Level}
-    for tag, value in stored.attributes.items():
-        if (kept := KEPT.get(tag)) is not None:
-            levels[kept.level][tag] = value
-    patient, study, series, image = levels.values()
-    study_uid, series_uid = _of(study, _STUDY_UID), _of(series, _SERIES_UID)
-    if not study_uid:  # a non-patient object, such as a hanging protocol, has none (PS3.4 GG)
-        series_uid = ""
-    elif (study_uid,) not in known:
-        yield from _patient_and_study(patient, study, study_uid)
-    if study_uid and (study_uid, series_uid) not in known:
-        row = {"study_uid": study_uid, "series_uid": series_uid, "attributes": text_of(series)}
-        columns = {"modality": _of(series, 0x00080060), "number": _of(series, 0x00200011)}
-        yield SERIES, (study_uid, series_uid), row | columns
-    received, key = stored.received, stored.key
-    yield (
-        INSTANCES,
-        (key, "", ""),
-        {
-            "object": key,
-            "study_uid": study_uid,
-            "series_uid": series_uid,
-            "instance_uid": received.sop_instance_uid,
-            "sop_class_uid": received.sop_class_uid,
-            "transfer_syntax": received.transfer_syntax,
-            "number": _of(image, 0x00200013),
-            "offset": stored.offset,
-            "length": stored.length,
-            "digest": stored.digest,
-            "attributes": text_of(image),
-        },
-    )
-
-
-def _patient_and_study(
-    patient: Attributes, study: Attributes, study_uid: str
-) -> Iterator[tuple[sa.Table, Identity, Row]]:
-    of_patient = {
-        "patient": _patient_key(patient),
-        "patient_id": _of(patient, _PATIENT_ID),
-        **name_columns(_of(patient, _PATIENT_NAME)),
-    }
-    key = of_patient["patient"]
-    yield PATIENTS, (key, "", "", ""), of_patient | {"attributes": text_of(patient)}
-    of_study = {
-        "study_uid": study_uid,
-        "date": normal_date(_of(study, 0x00080020)),
-        "time": normal_time(_of(study, 0x00080030)),
-        "accession_number": _of(study, 0x00080050),
-        "study_id": _of(study, 0x00200010),
-        "updated": datetime.now(UTC).strftime("%Y%m%d%H%M%S.%f"),
-        "attributes": text_of(patient | study),
-    }
-    yield STUDIES, (study_uid,), of_patient | of_study
-
-
-def patient_of(patient_id: str, issuer: str) -> str:
-    """What the column `patient` has of a patient with an ID."""
-    return _bounded(f"{patient_id[:KEY_LENGTH]}\\{issuer[:KEY_LENGTH]}")
-
-
-def _bounded(key: str) -> str:
-    return key if len(key) <= KEY_LENGTH else sha256(key.encode()).hexdigest()
-
-
-def _patient_key(patient: Attributes) -> str:
-    """Who a patient is: ID and issuer; without an ID the name and the date of birth."""
-    if patient_id := _of(patient, _PATIENT_ID):
-        return patient_of(patient_id, _of(patient, _ISSUER))
-    return _bounded(f"\\{folded(_of(patient, _PATIENT_NAME))}\\{_of(patient, _BIRTH_DATE)}")
-
-
-def _insert(table: sa.Table, dialect: sa.Dialect) -> str:
-    """SQL that adds rows, as the driver takes it: to make it each time is half of a commit."""
-    insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).on_conflict_do_nothing()
-    return str(statement.compile(dialect=dialect, column_keys=table.columns.keys()))
-
-
-def _engine(url: sa.URL, durable: bool) -> sa.Engine:
-    """Its errors show no values, which are those of patients."""
-    backend = url.get_backend_name()
-    if backend == "postgresql":
-        engine = sa.create_engine(
-            url, pool_pre_ping=True, hide_parameters=True, connect_args=_PATIENCE
-        )
-
-        def connected_to_postgresql(connection: Any, _: Any) -> None:
-            connection.execute(f"SET synchronous_commit = {'on' if durable else 'off'}")
-            connection.commit()  # or it is taken back with the first query
-
-        sa.event.listen(engine, "connect", connected_to_postgresql)
-        return engine
-    if backend != "sqlite":
-        raise MisuseError(f"index {_shown(str(url))}: neither sqlite nor postgresql")
-    if not url.database or url.database == ":memory:":
-        raise MisuseError(f"index {_shown(str(url))}: names no file")
-    engine = sa.create_engine(
-        url, connect_args={"timeout": _BUSY}, paramstyle="named", hide_parameters=True
-    )
-
-    def connected(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        connection.isolation_level = None  # the module begins no transaction of its own: `begin`
-
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")  # so that tables are made in a transaction too
-
-    sa.event.listen(engine, "connect", connected)
-    sa.event.listen(engine, "begin", begin)
-    return engine
-
-
 def _rename(path: Path, new: Path) -> None:
     """Whether it is there or not: what had the new name is gone."""
     new.unlink(missing_ok=True)
     if path.exists():
         path.rename(new)
-
-
-def _shown(url: str) -> str:
-    """A URL without its password, which an error must not show."""
-    try:
-        return _without_secrets(sa.make_url(url))
-    except (SQLAlchemyError, ValueError):
-        return "URL"
-
-
-def _without_secrets(url: sa.URL) -> str:
-    """Of the query, which may hold a password too, only where a socket is."""
-    shown = {name: value for name, value in url.query.items() if name == "host"}
-    return url.set(query=shown).render_as_string(hide_password=True)
-
-
-def reason(error: Exception) -> str:
-    """The first line of what a database says; others may hold values."""
-    return str(getattr(error, "orig", None) or error).partition("\n")[0]
 
 
 def sqlite_url(folder: Path) -> str:

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 
 from dimse.archive.attributes import Level
-from dimse.archive.index import KEY_LENGTH
 from dimse.archive.matching import (
     AnyValue,
     DateTimeRange,
@@ -23,6 +22,7 @@ from dimse.archive.matching import (
     WildCard,
 )
 from dimse.archive.objects import key_of
+from dimse.archive.rows import KEY_LENGTH
 from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 
 Condition = ColumnElement[bool]

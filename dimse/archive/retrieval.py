@@ -10,10 +10,11 @@ from twisted.internet.defer import Deferred
 
 from dimse.archive.attributes import UNIQUE, Level, name_of
 from dimse.archive.identifier import keys_of
-from dimse.archive.index import STORED, Index, patient_of, stored_instance
+from dimse.archive.index import STORED, Index, stored_instance
 from dimse.archive.matching import Key, SingleValue, UIDList, Universal, is_universal
 from dimse.archive.objects import ObjectStore, key_of
 from dimse.archive.query import INDEX_FAILED, MODELS, check_upper_keys, level_of
+from dimse.archive.rows import patient_of
 from dimse.archive.schema import INSTANCES, STUDIES, Select
 from dimse.errors import StatusError
 from dimse.message.status import IDENTIFIER_MISMATCH

@@ -12,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from dimse.archive.attributes import KEPT, Attributes, Level
-from dimse.archive.index import Index, attributes_of
+from dimse.archive.index import Index
 from dimse.archive.matching import Key, is_universal, matches
 from dimse.archive.narrowing import conditions
+from dimse.archive.rows import attributes_of
 from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES, Select
 
 COMPUTED: Mapping[int, Level] = {

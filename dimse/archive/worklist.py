@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from dimse.archive.answers import AnswerEncoding
 from dimse.archive.attributes import Attributes
 from dimse.archive.identifier import Rules, keys_of
-from dimse.archive.index import Index, attributes_of, text_of
+from dimse.archive.index import Index
 from dimse.archive.matching import (
     TIMEZONE,
     DateTimeRange,
@@ -24,6 +24,7 @@ from dimse.archive.matching import (
     requested,
 )
 from dimse.archive.query import texts_of
+from dimse.archive.rows import attributes_of, text_of
 from dimse.archive.schema import WORKLIST
 from dimse.archive.steps import completed
 from dimse.archive.times import normal_date, offset_minutes

@@ -125,6 +125,32 @@ class TestStore:
         assert stored.received.transfer_syntax == syntax
 
 
+class TestStudyUpdateDateTime:
+    """When the last instance of a study came, whether the index remembers the study or not."""
+
+    @pytest.mark.parametrize("remembered", [True, False])
+    def test_is_that_of_the_last_instance(
+        self, archive: Archive, monkeypatch: pytest.MonkeyPatch, remembered: bool
+    ):
+        times = iter(f"2026010100000{number}.000000" for number in range(9))
+        monkeypatch.setattr("dimse.archive.index._now", lambda: next(times))
+        studies = sa.select(STUDIES.c.study_uid, STUDIES.c.updated).order_by(STUDIES.c.study_uid)
+        found = []
+        for uid in ("1.2.1.1", "1.3.1.1", "1.2.1.2", "1.2.1.2"):
+            if not remembered:
+                archive.index._known.clear()
+            put(archive, data_set(uid))
+            found.append(
+                [(study, int(time[:14]) % 10) for study, time in archive.index.fetch(studies)]
+            )
+        assert found == [
+            [("1.2", 0)],
+            [("1.2", 0), ("1.3", 1)],
+            [("1.2", 2), ("1.3", 1)],
+            [("1.2", 2), ("1.3", 1)],
+        ]
+
+
 class TestIndexFails:
     """H-R14: never a success, nothing is left, and it works again when the database does."""
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from dimse import MisuseError, ReceivedInstance
-from dimse.archive import index as index_module
+from dimse.archive import database
 from dimse.archive.archive import Archive
 from dimse.archive.objects import ABOVE_ALL, LOWEST, key_of
 from dimse.services.dataset import encode
@@ -190,7 +190,7 @@ class TestSQLite:
 
     @pytest.fixture
     def archive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
-        monkeypatch.setattr(index_module, "_BUSY", 0)
+        monkeypatch.setattr(database, "_BUSY", 0)
         with open_archive(tmp_path / "archive", durability="full") as archive:
             yield archive
 

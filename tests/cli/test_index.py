@@ -45,7 +45,8 @@ def test_from_the_files_alone(store: Path) -> None:
     done = dimse("index", "rebuild", store)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "3 instances are in the index, 0 files are damaged\n"
-    assert done.stderr == ""
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"sqlite:///{store}/index.sqlite is made from {store}")
     assert indexed(store) == KEYS
 
 
@@ -82,6 +83,47 @@ def test_another_database(store: Path, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/other.sqlite"
     assert dimse("index", "rebuild", store, "--index", url).returncode == 0
     assert indexed(store, url) == KEYS
+
+
+@pytest.fixture
+def file(store: Path) -> Path:
+    """The configuration of a node whose index is not in its store."""
+    file = store.parent / "node.toml"
+    file.write_text(
+        f"""
+        [storage]
+        folder = "store"
+        [index]
+        url = "sqlite:///{store.parent}/elsewhere.sqlite"
+        """
+    )
+    return file
+
+
+def test_the_index_of_a_configuration(store: Path, file: Path) -> None:
+    """Not the one in the store, which nobody would use."""
+    before = (store / "index.sqlite").stat()
+    done = dimse("index", "rebuild", "--config", file)
+    assert done.returncode == 0, done.stderr
+    assert indexed(store, f"sqlite:///{store.parent}/elsewhere.sqlite") == KEYS
+    assert "elsewhere.sqlite is made from" in done.stderr
+    assert (store / "index.sqlite").stat() == before
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_either_a_store_or_a_configuration(store: Path, file: Path, both: bool) -> None:
+    """Which one counts is not guessed."""
+    done = dimse("index", "rebuild", *([store, "--config", file] if both else []))
+    assert done.returncode == 2
+    assert "either DIR or --config is needed" in done.stderr
+
+
+def test_a_wrong_configuration(file: Path) -> None:
+    file.write_text("[storage]\nfolder = 7\n")
+    done = dimse("index", "rebuild", "--config", file)
+    assert done.returncode == 1
+    assert "line 2" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.peer
