@@ -4,9 +4,10 @@ All of it blocks: it is called in threads.
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -59,12 +60,21 @@ class Index:
 
     def open(self) -> Self:
         """Make or renew the tables; raises `MisuseError` when that cannot be."""
+        self._make_file()
         try:
             with self._transaction() as connection:
                 migrations.upgrade(connection)
         except (SQLAlchemyError, migrations.NewerError) as error:
             raise self.unusable(error) from error
         return self
+
+    def _make_file(self) -> None:
+        """That of SQLite, for nobody else to read: it would make it as the umask has it. Those
+        beside it, which it makes, get the mode of this one."""
+        file = self._url.database if self._url.get_backend_name() == "sqlite" else None
+        if file and not file.startswith((":", "file:")):
+            with suppress(OSError):  # SQLite says why
+                os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def begin_anew(self) -> None:
         """Open it without an instance in it, whatever it was; raises `MisuseError` as `open` does.

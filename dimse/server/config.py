@@ -75,6 +75,8 @@ def read_configuration(file: Path) -> Configuration:
     values: dict[str, Any] = {name: given[key] for key, name in _FIELDS.items() if key in given}
     for folder in {"folder", "worklist"} & values.keys():
         values[folder] = file.parent / values[folder]
+    if "index" in values:
+        values["index"] = _beside(file, values["index"])
     limits = {name: value for (section, name), value in given.items() if section == "limits"}
     return Configuration(
         endpoints=tuple(each["endpoint"] for each in checked.tables["listeners"]),
@@ -82,6 +84,14 @@ def read_configuration(file: Path) -> Configuration:
         peers=peers,
         **values,
     )
+
+
+def _beside(file: Path, url: str) -> str:
+    """The URL of an index, a relative path of SQLite seen from the folder of the file."""
+    scheme, _, path = url.partition(":///")
+    if not scheme.startswith("sqlite") or not path or path.startswith(("/", ":", "file:")):
+        return url
+    return f"{scheme}:///{file.parent.absolute() / path}"
 
 
 _FIELDS = {

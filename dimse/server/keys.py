@@ -91,7 +91,7 @@ KEYS: tuple[Key, ...] = (
         "index",
         "url",
         kinds.INDEX_URL,
-        "the database of the index",
+        "the database of the index; a relative path of SQLite is seen from the folder of this file",
         "`index.sqlite` in the storage folder",
         "--index",
     ),

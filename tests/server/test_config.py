@@ -1,5 +1,6 @@
 """The configuration file: what it can say, and that what is wrong in it is named by its line."""
 
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -94,7 +95,7 @@ class TestFile:
             durability="relaxed",
             transfer_syntaxes=(EXPLICIT, IMPLICIT),
             promiscuous=True,
-            index="sqlite:///elsewhere",
+            index=f"sqlite:///{file.parent}/elsewhere",
             unknown_matches=True,
             worklist=file.parent / "items",
             study_timeout=120,
@@ -131,6 +132,12 @@ class TestFile:
         value = limit.default * 2
         found = read(file, f"[limits]\n{limit.name} = {value}")
         assert found.limits == Limits(**{limit.name: value}) != Limits()
+
+    @pytest.mark.parametrize(
+        "url", ["sqlite:////srv/index.sqlite", "sqlite://", "postgresql+psycopg://host/database"]
+    )
+    def test_an_index_that_is_nowhere_beside_the_file_stays_as_it_is(self, file: Path, url: str):
+        assert read(file, f'[index]\nurl = "{url}"').index == url
 
     @pytest.mark.parametrize(
         ("text", "value"), [("250 ms", 0.25), ("1.5s", 1.5), ("2 min", 120), ("1 h", 3600)]
@@ -406,7 +413,10 @@ class TestExample:
         assert list(configuration.peers) == ["CT1", "WORKSTATION"]
 
     def test_shows_every_key_but_most_limits(self):
-        document = tomllib.loads(self.FILE.read_text("utf-8"))
+        """The index commented out: who copies the file gets the one in the storage folder."""
+        text = self.FILE.read_text("utf-8")
+        assert "index" not in tomllib.loads(text)
+        document = tomllib.loads(re.sub(r"(?m)^# (?=\[index\]|url = )", "", text))
         for key in KEYS:
             tables = document[key.section]
             tables = tables if key.section in REPEATED else [tables]

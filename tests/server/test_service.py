@@ -397,6 +397,23 @@ class TestConfigurationFile:
             assert len(association.contexts) == 1
         await service.stopService()
 
+    @pytest_twisted.ensureDeferred
+    async def test_an_index_of_sqlite_is_beside_the_file_and_for_nobody_else_to_read(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
+    ) -> None:
+        """It holds names of patients; what SQLite keeps beside it does too."""
+        before = os.umask(0o022)
+        try:
+            line = 'url = "sqlite:///kept.sqlite"'
+            service, address = made(folder, *write(tmp_path / "dimse.toml", index=line))
+            async with associate(address, [CT_STORAGE]) as association:
+                assert await store(association, instance(CT_STORAGE)) == 0
+            modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.glob("kept.*")}
+            await service.stopService()
+        finally:
+            os.umask(before)
+        assert modes == dict.fromkeys(("kept.sqlite", "kept.sqlite-wal", "kept.sqlite-shm"), 0o600)
+
     @pytest.mark.parametrize("unknown", [True, False])
     @pytest_twisted.ensureDeferred
     async def test_unknown_matches(
