@@ -61,6 +61,10 @@ def _service(sop_class: str, supported: SupportedContext) -> str | None:
     return _BY_OPERATION.get(operations)
 
 
+def _of(scp: SCP, uid: str) -> SupportedContext | None:
+    return scp.contexts.get(uid) or scp.otherwise(uid)
+
+
 class PeerBook:
     """The peers by AE title, as they are now; `renew` reads them again.
 
@@ -95,7 +99,23 @@ class PeerBook:
         permitted = None
         if peer.services is not None:
             permitted = [Permitted(scp, peer.services) for scp in scps]
+            self._say_held_back(requesting, scps, permitted, peer.services)
         return Admission(scps=permitted, limits=self._limits_of(peer))
+
+    def _say_held_back(
+        self,
+        requesting: Requesting,
+        scps: Sequence[SCP],
+        permitted: Sequence[SCP],
+        services: Sequence[str],
+    ) -> None:
+        """Why contexts are refused, or not accepted for all that it may want of them."""
+        for uid in {context.abstract_syntax for context in requesting.request.contexts}:
+            for whole, part in zip(scps, permitted, strict=True):
+                if _of(whole, uid) != _of(part, uid):
+                    what = f"only {', '.join(services)}" if services else "do nothing here"
+                    self.log.info("{peer} may {what}", peer=requesting.peer, what=what)
+                    return
 
     def destination(self, ae_title: str) -> Destination | None:
         """Where a C-MOVE sends to; None for one that is unknown, or is no destination."""

@@ -196,6 +196,36 @@ class TestServices:
             network.result(dimse.store(association, data_set("1.2.1.1")))
 
 
+def lines(events: Any) -> list[str]:
+    return [formatEvent(event) or "" for event in events]
+
+
+class TestHeldBack:
+    """What the log says of a peer that asks for more than its services."""
+
+    def test_it_is_told_once_what_it_may(self, network: Network, archive: Archive):
+        """And nothing of roles, to one that wants to store."""
+        node = Node(network, archive, PEER=peer(services=("echo", "find", "get")))
+        with capturedLogs() as events:
+            node.associate("PEER", [VERIFICATION, CTImageStorage, STUDY_ROOT.move])
+        (line,) = [each for each in lines(events) if "may" in each]
+        assert line.startswith("PEER")
+        assert line.endswith(" may only echo, find, get")
+        assert not [each for each in lines(events) if "to be its SCP" in each]
+
+    def test_one_that_may_nothing(self, network: Network, archive: Archive):
+        node = Node(network, archive, PEER=peer(services=()))
+        with capturedLogs() as events:
+            node.associate("PEER")
+        assert [each for each in lines(events) if each.endswith(" may do nothing here")]
+
+    def test_one_that_asks_for_what_it_may(self, network: Network, archive: Archive):
+        node = Node(network, archive, PEER=peer(services=("echo", "find")))
+        with capturedLogs() as events:
+            node.associate("PEER", [VERIFICATION, STUDY_ROOT.find])
+        assert not [each for each in lines(events) if " may " in each]
+
+
 class TestWindow:
     @pytest.mark.parametrize(
         ("given", "window"),
