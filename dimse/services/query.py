@@ -18,6 +18,7 @@ from dimse.message.status import (
     IDENTIFIER_MISMATCH,
     PENDING,
     PENDING_CODES,
+    PENDING_WARNING,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
 )
@@ -33,7 +34,11 @@ _log = Logger()
 
 
 class Matches(Answers[Dataset, list[Dataset]]):
-    """The matches of a query, each a Dataset; awaited, all of them in a list."""
+    """The matches of a query, each a Dataset; awaited, all of them in a list.
+
+    `unsupported_keys` tells whether a match came with FF01H: the peer did not match by all keys,
+    so some of what it sent may be nothing that was asked for (PS3.4 C.4.1.1.4).
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Matches(Answers[Dataset, list[Dataset]]):
         self._identifier = identifier
         self._sop_class = sop_class
         self._priority = priority
+        self.unsupported_keys = False
 
     def _request(self) -> tuple[AcceptedContext, Request, bytes]:
         context = self._association.context_for(self._sop_class)
@@ -58,6 +64,7 @@ class Matches(Answers[Dataset, list[Dataset]]):
         return context, request, encode(self._identifier, context.transfer_syntax)
 
     def _item(self, answer: Answer) -> Dataset:
+        self.unsupported_keys |= self.status == PENDING_WARNING
         if answer.data is None:
             peer = self._association.peer
             raise ProtocolError(f"{peer}: a match without Identifier (PS3.7 9.3.2.2)")

@@ -130,6 +130,19 @@ class TestAnswers:
 
         assert network.result(count()) == 200
 
+    @pytest.mark.parametrize(("status", "unsupported"), [(0xFF00, False), (0xFF01, True)])
+    def test_whether_all_keys_were_matched(self, network: Network, status: int, unsupported: bool):
+        """FF01H with any of the matches (PS3.4 C.4.1.1.4)."""
+
+        async def both(identifier: Dataset, operation: Operation) -> Any:
+            yield status, study(1)
+            yield 0xFF00, study(2)
+
+        ours, _ = joined(network, both)
+        answers = find(ours, KEYS)
+        assert len(network.result(answers.result())) == 2
+        assert answers.unsupported_keys is unsupported
+
     def test_a_status_with_the_match(self, network: Network):
         async def partly(identifier: Dataset, operation: Operation) -> Any:
             yield 0xFF01, study(1)
