@@ -45,6 +45,7 @@ class Configuration:
 
     endpoints: Sequence[str] = ()
     ae_titles: Sequence[str] = ()
+    unlisted: str = "all"
     folder: Path = Path("dimse-storage")
     durability: str = "full"
     transfer_syntaxes: Sequence[str] = ()
@@ -96,6 +97,7 @@ def _beside(file: Path, url: str) -> str:
 
 _FIELDS = {
     ("node", "ae_titles"): "ae_titles",
+    ("node", "unlisted"): "unlisted",
     ("storage", "folder"): "folder",
     ("storage", "durability"): "durability",
     ("storage", "transfer_syntaxes"): "transfer_syntaxes",

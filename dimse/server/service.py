@@ -35,7 +35,7 @@ def makeService(options: Options) -> Node:
 
     clock: Any = reactor
     configuration, limits = options.configuration, options.configuration.limits
-    peers = PeerBook(configuration.peers, limits, options.read_peers)
+    peers = PeerBook(configuration.peers, limits, options.read_peers, configuration.unlisted)
     archive = Archive(
         configuration.folder,
         index=configuration.index,

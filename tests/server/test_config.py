@@ -20,6 +20,7 @@ from tests.wire import EXPLICIT, IMPLICIT
 ALL = """
     [node]
     ae_titles = ["ARCHIVE", "PACS 2"]
+    unlisted = "echo"
 
     [[listeners]]
     endpoint = "tcp:11112"
@@ -91,6 +92,7 @@ class TestFile:
         assert read(file, ALL) == Configuration(
             endpoints=("tcp:11112", "tcp:104:interface=127.0.0.1"),
             ae_titles=("ARCHIVE", "PACS 2"),
+            unlisted="echo",
             folder=file.parent / "store",
             durability="relaxed",
             transfer_syntaxes=(EXPLICIT, IMPLICIT),
@@ -160,6 +162,7 @@ class TestErrors:
             ("node.ae_titles", '"ARCHIVE"', "a list of AE titles"),
             ("node.ae_titles", '["SEVENTEEN LETTERS"]', "1 to 16 characters"),
             ("node.ae_titles", '["BACK\\\\SLASH"]', "1 to 16 characters"),
+            ("node.unlisted", '"some"', "one of all, echo, none"),
             ("storage.folder", "5", "the path of a folder"),
             ("storage.folder", '""', "the path of a folder"),
             ("storage.durability", '"some"', "one of full, relaxed"),
@@ -214,6 +217,23 @@ class TestErrors:
     def test_an_endpoint_says_what_twisted_says(self, file: Path):
         (problem,) = problems(file, '[[listeners]]\nendpoint = "tpc:11112"')
         assert problem.startswith("line 2: listeners[1].endpoint is 'tpc:11112' (Unknown endpoint")
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        ["tcp:99999", "tcp6:65536", "tcp:interface=127.0.0.1:port=70000", "haproxy:tcp:99999"],
+    )
+    def test_a_port_that_is_none(self, file: Path, endpoint: str):
+        """Twisted would say so when it listens."""
+        (problem,) = problems(file, f'[[listeners]]\nendpoint = "{endpoint}"')
+        assert problem.startswith(f"line 2: listeners[1].endpoint is '{endpoint}' (")
+        assert " is no port); it must be" in problem
+
+    @pytest.mark.parametrize("line", ['[storage]\nfolder = "file"', '[worklist]\nfolder = "file"'])
+    def test_a_file_is_no_folder(self, file: Path, line: str):
+        (file.parent / "file").touch()
+        file.write_text(line, "utf-8")
+        with pytest.raises(UsageError, match=r"/file is no folder$"):
+            Options().parseOptions(["--config", str(file)])
 
     @pytest.mark.parametrize("url", ['"mysql://u:secret@h/d"', '"secret"', "5"])
     def test_a_url_is_not_shown(self, file: Path, url: str):

@@ -414,6 +414,17 @@ class TestConfigurationFile:
             os.umask(before)
         assert modes == dict.fromkeys(("kept.sqlite", "kept.sqlite-wal", "kept.sqlite-shm"), 0o600)
 
+    @pytest_twisted.ensureDeferred
+    async def test_who_is_not_listed(
+        self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
+    ) -> None:
+        args = write(tmp_path / "dimse.toml", 'ae_title = "CT1"', node='unlisted = "none"')
+        service, address = made(folder, *args)
+        assert await uses(address) == {VERIFICATION, CT_STORAGE}
+        with pytest.raises(AssociationRejectedError):
+            await associate(address, calling_ae_title="OTHER")
+        await service.stopService()
+
     @pytest.mark.parametrize("unknown", [True, False])
     @pytest_twisted.ensureDeferred
     async def test_unknown_matches(
