@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from dimse.errors import (
     AssociationError,
+    ConnectionLostError,
     ContextError,
     DimseError,
     MisuseError,
@@ -131,7 +132,11 @@ class _Count:
 
 def _reason(error: DimseError | None) -> str:
     """For the peer: nothing of our paths."""
-    if isinstance(error, StatusError | ContextError | AssociationError):
+    if isinstance(error, ConnectionLostError):
+        return "no connection with the destination"
+    if isinstance(error, AssociationError):
+        return str(error.args[0])  # which peer, it knows: an Error Comment has 64 characters
+    if isinstance(error, StatusError | ContextError):
         return str(error)
     return "an instance could not be read"
 
@@ -291,11 +296,16 @@ async def _count(
     if association.events:
         span = Span(association.events, association.seconds, "sub_operation", what)
     status = None
+    ended: set[str] = set()  # why associations with the destination did, as the log has it
     try:
         async with aclosing(results):
             async for result in results:
                 count.add(result)
-                if result.error is not None:
+                if isinstance(result.error, AssociationError):
+                    if str(result.error) not in ended:
+                        ended.add(str(result.error))
+                        _say_ended(operation, result.error)
+                elif result.error is not None:
                     _say_failed(operation, result)
                 if association.events:
                     association.events.emit(
@@ -315,6 +325,21 @@ async def _count(
             span.stop(completed=count.completed, failed=count.failed, warning=count.warning)
     say(operation, str(count) if status is None else f"{count}, cancelled")
     return count.outcome(syntax, status)
+
+
+def _say_ended(operation: Operation, error: AssociationError) -> None:
+    """Once, and not for each of the instances that were to go there; the end counts them."""
+    _log.warn(
+        "{peer}: C-MOVE to {destination}: instances are not sent: {error}",
+        peer=operation.peer,
+        destination=_destination(operation),
+        error=error,
+    )
+
+
+def _destination(operation: Operation) -> str:
+    request = operation.request
+    return escaped(request.move_destination) if isinstance(request, CMoveRQ) else ""
 
 
 def _say_failed(operation: Operation, result: SendResult) -> None:
