@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import formatEvent
 
 from dimse import (
     MODALITY_WORKLIST,
@@ -142,6 +143,21 @@ class TestAnswers:
         answers = find(ours, KEYS)
         assert len(network.result(answers.result())) == 2
         assert answers.unsupported_keys is unsupported
+
+    def test_the_log_says_which_uids_were_asked_for_and_nothing_of_patients(self, network: Network):
+        """Not even what only stands where a UID does."""
+        ours, _ = joined(network, Index(1))
+        keys = Dataset()
+        keys.QueryRetrieveLevel, keys.PatientID, keys.PatientName = "IMAGE", "SECRET", "SECRET"
+        keys.StudyInstanceUID, keys.SeriesInstanceUID = ["1.2", "1.3", "1.4"], "SECRET*"
+        network.result(find(ours, keys).result())
+        said = [formatEvent(event) or "" for event in network.events]
+        assert [
+            each
+            for each in said
+            if "FIND, IMAGE, StudyInstanceUID 1.2 and 2 more: 1 matches" in each
+        ]
+        assert not [each for each in said if "SECRET" in each]
 
     def test_a_status_with_the_match(self, network: Network):
         async def partly(identifier: Dataset, operation: Operation) -> Any:

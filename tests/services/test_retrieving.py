@@ -345,11 +345,11 @@ def test_the_log_has_a_line_for_each_that_was_performed(network: Network):
     network.result(get(ours, KEYS, MemoryStore()).result())
     network.result(move(ours, KEYS, "D").result())
     peer, model = theirs.peer, "of Study Root Query/Retrieve Information Model"
-    done = "1 completed, 0 failed, 0 with warnings"
+    done, what = "1 completed, 0 failed, 0 with warnings", "STUDY, StudyInstanceUID 1.2"
     assert lines(network, str(peer), model) == [
-        f"{peer}: C-FIND {model} - FIND: 2 matches",
-        f"{peer}: C-GET {model} - GET: {done}",
-        f"{peer}: C-MOVE {model} - MOVE: {done}",
+        f"{peer}: C-FIND {model} - FIND, {what}: 2 matches",
+        f"{peer}: C-GET {model} - GET, {what}: {done}",
+        f"{peer}: C-MOVE {model} - MOVE, {what}, to D: {done}",
     ]
 
 
