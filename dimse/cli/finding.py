@@ -12,7 +12,7 @@ from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.matches import Columns, Csv, Files, Json, Lines, Output, is_terminal
 from dimse.cli.options import Command, Target, Verbosity
 from dimse.cli.query import Extended, Query, offer, say_not_agreed
-from dimse.cli.running import run
+from dimse.cli.running import run, say
 from dimse.requestor import associate
 from dimse.services.query import find
 
@@ -110,6 +110,8 @@ async def _query(
                     matches.cancel()
         finally:
             output.end()
+            if matches.unsupported_keys:
+                say(f"{target}: the peer did not match all keys (FF01H)")
     if target.verbosity is not Verbosity.QUIET and (is_terminal() or isinstance(output, Files)):
         sum_up = f"{count} match" if count == 1 else f"{count} matches"
         click.echo(sum_up, err=not isinstance(output, Files))

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from dimse.cli.options import Command, Target, Verbosity
 from dimse.cli.progress import MEGABYTE, Bar
 from dimse.cli.query import Query
-from dimse.cli.running import FAILED, say
+from dimse.cli.running import FAILED, comment_of, say, text_of
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.message.status import SUCCESS
 from dimse.performing import Operation, Sink
@@ -200,7 +200,8 @@ class Retrieving:
         try:
             await retrieval
         except StatusError as error:
-            say(f"{self._target}: {error}")
+            comment = comment_of(error, self._target.verbosity)
+            say(f"{self._target}: {text_of(error)}{comment}")
             code = FAILED
         said = self._received.refused if self._received is not None else set()
         last = self._last
@@ -218,8 +219,10 @@ class Retrieving:
             rate = megabytes / took if took else 0
             time = f"{megabytes:.1f} MB in {time} ({rate:.1f} MB/s)"
         if last is None or (last.completed, last.failed) == (None, None):
-            number = "received" if received is None else f"{received.count} received"
-            return f"{number}, and no numbers from the peer; {time}"
+            number = (
+                "the peer told no numbers" if received is None else f"{received.count} received"
+            )
+            return f"{number}; {time}"
         warnings, completed = last.warning or 0, last.completed or 0
         number = (
             f"{completed + warnings} moved" if received is None else f"{received.count} received"

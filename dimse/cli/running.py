@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 import click
+from pydicom.datadict import keyword_for_tag
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater, react
@@ -46,6 +47,15 @@ def say(text: str) -> None:
     click.echo("".join(shown), err=True)
 
 
+def text_of(error: BaseException) -> str:
+    """What it says, with the keywords of the elements that a peer complains of."""
+    text = str(error)
+    for tag in dict.fromkeys(error.offending) if isinstance(error, StatusError) else ():
+        shown = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        text = text.replace(shown, f"{shown} {keyword_for_tag(tag)}".rstrip())
+    return text
+
+
 def comment_of(error: BaseException | None, verbosity: Verbosity) -> str:
     """The Error Comment of a peer, which may tell why and name a patient: only who asks sees it."""
     if isinstance(error, StatusError) and error.comment and verbosity.tells_events:
@@ -76,7 +86,9 @@ async def _attend(reactor: Any, target: Target, work: Work) -> NoReturn:
     except (DimseError, CancelledError, ConnectingCancelledError) as error:
         code = FAILED
         if not interrupted:
-            text = target.explain(error) if isinstance(error, AssociationError) else error
+            text = text_of(error)
+            if isinstance(error, AssociationError):
+                text = target.explain(error)
             say(f"Error: {text}{comment_of(error, target.verbosity)}")
     await endpoint.closed()
     over.callback(None)

@@ -45,6 +45,7 @@ class Configuration:
 
     endpoints: Sequence[str] = ()
     ae_titles: Sequence[str] = ()
+    unlisted: str = "all"
     folder: Path = Path("dimse-storage")
     durability: str = "full"
     transfer_syntaxes: Sequence[str] = ()
@@ -75,6 +76,8 @@ def read_configuration(file: Path) -> Configuration:
     values: dict[str, Any] = {name: given[key] for key, name in _FIELDS.items() if key in given}
     for folder in {"folder", "worklist"} & values.keys():
         values[folder] = file.parent / values[folder]
+    if "index" in values:
+        values["index"] = _beside(file, values["index"])
     limits = {name: value for (section, name), value in given.items() if section == "limits"}
     return Configuration(
         endpoints=tuple(each["endpoint"] for each in checked.tables["listeners"]),
@@ -84,8 +87,17 @@ def read_configuration(file: Path) -> Configuration:
     )
 
 
+def _beside(file: Path, url: str) -> str:
+    """The URL of an index, a relative path of SQLite seen from the folder of the file."""
+    scheme, _, path = url.partition(":///")
+    if not scheme.startswith("sqlite") or not path or path.startswith(("/", ":", "file:")):
+        return url
+    return f"{scheme}:///{file.parent.absolute() / path}"
+
+
 _FIELDS = {
     ("node", "ae_titles"): "ae_titles",
+    ("node", "unlisted"): "unlisted",
     ("storage", "folder"): "folder",
     ("storage", "durability"): "durability",
     ("storage", "transfer_syntaxes"): "transfer_syntaxes",

@@ -20,6 +20,13 @@ SERVICES: Mapping[str, str] = {
 }
 """What a peer can be allowed to do, and the operations that is."""
 
+UNLISTED: Mapping[str, str] = {
+    "all": "all that the node can",
+    "echo": "C-ECHO",
+    "none": "nothing: its association is rejected",
+}
+"""What a peer that is not listed may do."""
+
 REPEATED = ("listeners", "peers")
 """The sections that are arrays of tables."""
 
@@ -46,6 +53,14 @@ KEYS: tuple[Key, ...] = (
         "called AE titles to answer to, on every listener",
         "any",
         "--aet",
+    ),
+    Key(
+        "node",
+        "unlisted",
+        kinds.one_of(UNLISTED),
+        "what a peer that is not listed may do; "
+        + "; ".join(f"`{name}`: {doc}" for name, doc in UNLISTED.items()),
+        "`all`",
     ),
     Key(
         "listeners",
@@ -91,7 +106,7 @@ KEYS: tuple[Key, ...] = (
         "index",
         "url",
         kinds.INDEX_URL,
-        "the database of the index",
+        "the database of the index; a relative path of SQLite is seen from the folder of this file",
         "`index.sqlite` in the storage folder",
         "--index",
     ),

@@ -20,6 +20,7 @@ _UNITS: Mapping[str, Mapping[str, float]] = {
     "": {},
 }
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)")
+_PORT = re.compile(r"(?:^(?:haproxy:)?(?:tcp6?|ssl):|:port=)(\d+)")  # of an endpoint
 _TRANSFER_SYNTAXES = {
     keyword: uid
     for uid, (_, kind, _, _, keyword) in UID_dictionary.items()
@@ -66,6 +67,9 @@ def endpoint(value: Any) -> str:
         serverFromString(None, description)  # it is only looked at: nothing listens
     except Exception as error:
         raise ValueError(error) from error
+    port = _PORT.search(description)
+    if port is not None and int(port[1]) >= 2**16:
+        raise ValueError(f"{port[1]} is no port")
     return description
 
 

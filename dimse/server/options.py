@@ -163,6 +163,9 @@ class Options(UsageOptions):
         """Join the options with the file."""
         try:
             self.configuration = self._joined()
+            for folder in filter(None, (self.configuration.folder, self.configuration.worklist)):
+                if folder.exists() and not folder.is_dir():
+                    raise MisuseError(f"{folder} is no folder")
         except MisuseError as error:
             raise UsageError(str(error)) from error
 

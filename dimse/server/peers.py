@@ -6,7 +6,7 @@ from dataclasses import replace
 from twisted.logger import Logger
 
 from dimse.admission import Admission, Requesting
-from dimse.errors import MisuseError
+from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, Operation, Sink
 from dimse.server.config import KnownPeer, Peers
@@ -20,6 +20,8 @@ from dimse.sop_classes import (
     STORAGE_COMMITMENT_PUSH,
 )
 from dimse.ul.negotiation import SupportedContext
+
+_CALLING_AE_TITLE_NOT_RECOGNIZED = 3  # PS3.8 9.3.4, source 1
 
 _SERVICE_OF = {
     MODALITY_WORKLIST.find: "worklist",
@@ -61,18 +63,26 @@ def _service(sop_class: str, supported: SupportedContext) -> str | None:
     return _BY_OPERATION.get(operations)
 
 
+def _of(scp: SCP, uid: str) -> SupportedContext | None:
+    return scp.contexts.get(uid) or scp.otherwise(uid)
+
+
 class PeerBook:
     """The peers by AE title, as they are now; `renew` reads them again.
 
-    `limits` are those of everybody, which the operations window of a peer changes.
+    `limits` are those of everybody, which the operations window of a peer changes; `unlisted`, a
+    key of `UNLISTED`, is what all others may do.
     """
 
     log = Logger()
 
-    def __init__(self, peers: Peers, limits: Limits, read: Callable[[], Peers]) -> None:
+    def __init__(
+        self, peers: Peers, limits: Limits, read: Callable[[], Peers], unlisted: str = "all"
+    ) -> None:
         self._peers = peers
         self._limits = limits
         self._read = read
+        self._unlisted = unlisted
 
     def renew(self) -> None:
         """Take what is read from now on; associations that are open go on as they are.
@@ -85,17 +95,44 @@ class PeerBook:
             self.log.error("{error}; the peers stay as they were", error=error)
             return
         self._peers = peers
-        self.log.info("{count} peers are known now", count=len(peers))
+        self.log.info(
+            "{count} peers are known now; other changes of the file need a restart",
+            count=len(peers),
+        )
 
     def admission(self, scps: Sequence[SCP], requesting: Requesting) -> Admission | None:
-        """What a requestor gets of `scps`; None, as everybody, for one that is unknown."""
+        """What a requestor gets of `scps`; None is as everybody.
+
+        Raises `AssociationRejectedError` (1, 1, 3) for one that may nothing as it is not listed.
+        """
         peer = self._peers.get(requesting.peer.ae_title)
         if peer is None:
-            return None
+            if self._unlisted == "all":
+                return None
+            if self._unlisted == "none":
+                raise AssociationRejectedError(
+                    RejectResult.PERMANENT,
+                    RejectSource.SERVICE_USER,
+                    _CALLING_AE_TITLE_NOT_RECOGNIZED,
+                )
+            return Admission(scps=self._held_back(requesting, scps, (self._unlisted,)))
         permitted = None
         if peer.services is not None:
-            permitted = [Permitted(scp, peer.services) for scp in scps]
+            permitted = self._held_back(requesting, scps, peer.services)
         return Admission(scps=permitted, limits=self._limits_of(peer))
+
+    def _held_back(
+        self, requesting: Requesting, scps: Sequence[SCP], services: Sequence[str]
+    ) -> Sequence[SCP]:
+        """The SCPs as they are for who may use `services`; the log says so if it wants more."""
+        permitted = [Permitted(scp, services) for scp in scps]
+        for uid in {context.abstract_syntax for context in requesting.request.contexts}:
+            for whole, part in zip(scps, permitted, strict=True):
+                if _of(whole, uid) != _of(part, uid):
+                    what = f"only {', '.join(services)}" if services else "do nothing here"
+                    self.log.info("{peer} may {what}", peer=requesting.peer, what=what)
+                    return permitted
+        return permitted
 
     def destination(self, ae_title: str) -> Destination | None:
         """Where a C-MOVE sends to; None for one that is unknown, or is no destination."""

@@ -1,5 +1,7 @@
 """What `twistd dimse` and `dimse serve` run."""
 
+import logging
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,13 +27,15 @@ __all__ = ["Node", "Options", "makeService", "rebuild_index"]
 def makeService(options: Options) -> Node:
     """The node that `options` describe, on the reactor that runs.
 
-    With a configuration file SIGHUP renews its peers.
+    With a configuration file SIGHUP renews its peers. pydicom, whose warnings quote what comes,
+    falls silent in the whole process.
     """
+    _silence_pydicom()
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
     clock: Any = reactor
     configuration, limits = options.configuration, options.configuration.limits
-    peers = PeerBook(configuration.peers, limits, options.read_peers)
+    peers = PeerBook(configuration.peers, limits, options.read_peers, configuration.unlisted)
     archive = Archive(
         configuration.folder,
         index=configuration.index,
@@ -59,6 +63,13 @@ def makeService(options: Options) -> Node:
     )
     renew = peers.renew if options.file is not None else None
     return Node(factory, archive, configuration.endpoints, renew=renew)
+
+
+def _silence_pydicom() -> None:
+    """Nothing of what peers send enters the log. For good, and not around each call: threads
+    convert instances, and `catch_warnings` is not for those."""
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
 def rebuild_index(

@@ -18,22 +18,31 @@ from dimse.message.status import (
     IDENTIFIER_MISMATCH,
     PENDING,
     PENDING_CODES,
+    PENDING_WARNING,
     SUCCESS,
     UNRECOGNIZED_OPERATION,
 )
 from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.services.answers import Answers
-from dimse.services.dataset import decode, encode
+from dimse.services.dataset import decode, encode, uids_of
 from dimse.services.extended import Options, answers
 from dimse.sop_classes import STUDY_ROOT, InformationModel
+from dimse.uids import is_uid
 from dimse.ul.negotiation import AcceptedContext, SupportedContext
 
 _log = Logger()
 
+_LEVELS = ("PATIENT", "STUDY", "SERIES", "IMAGE")
+_UNIQUE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
 
 class Matches(Answers[Dataset, list[Dataset]]):
-    """The matches of a query, each a Dataset; awaited, all of them in a list."""
+    """The matches of a query, each a Dataset; awaited, all of them in a list.
+
+    `unsupported_keys` tells whether a match came with FF01H: the peer did not match by all keys,
+    so some of what it sent may be nothing that was asked for (PS3.4 C.4.1.1.4).
+    """
 
     def __init__(
         self,
@@ -47,6 +56,7 @@ class Matches(Answers[Dataset, list[Dataset]]):
         self._identifier = identifier
         self._sop_class = sop_class
         self._priority = priority
+        self.unsupported_keys = False
 
     def _request(self) -> tuple[AcceptedContext, Request, bytes]:
         context = self._association.context_for(self._sop_class)
@@ -58,6 +68,7 @@ class Matches(Answers[Dataset, list[Dataset]]):
         return context, request, encode(self._identifier, context.transfer_syntax)
 
     def _item(self, answer: Answer) -> Dataset:
+        self.unsupported_keys |= self.status == PENDING_WARNING
         if answer.data is None:
             peer = self._association.peer
             raise ProtocolError(f"{peer}: a match without Identifier (PS3.7 9.3.2.2)")
@@ -131,6 +142,7 @@ class QuerySCP:
         async def answer(data: bytes) -> int | Outcome:
             syntax = operation.context.transfer_syntax
             identifier = received(data, operation)
+            what = asked(identifier)
             matches: Any = self._find(identifier, operation)
             count = 0
             async with aclosing(matches) if hasattr(matches, "aclose") else nullcontext():
@@ -141,7 +153,7 @@ class QuerySCP:
                     data = found if isinstance(found, bytes) else encode(found, syntax)
                     await operation.pending(status, data)
                     count += 1
-            say(operation, f"{count} matches")
+            say(operation, what, f"{count} matches")
             return SUCCESS
 
         return Performing(
@@ -149,14 +161,32 @@ class QuerySCP:
         )
 
 
-def say(operation: Operation, outcome: str) -> None:
-    """A line in the log for a query or retrieval that was performed."""
+def asked(identifier: Dataset) -> str:
+    """What a line in the log tells of an Identifier: its level and its UIDs, of many the first.
+
+    Nothing else, for other keys tell of patients; what only calls itself a UID is left out too.
+    """
+    try:
+        found = [str(identifier.get("QueryRetrieveLevel"))]
+        found = [level for level in found if level in _LEVELS]
+        for keyword in _UNIQUE:
+            uids = [uid for uid in uids_of(identifier, keyword) if is_uid(uid)]
+            more = f" and {len(uids) - 1} more" if len(uids) > 1 else ""
+            found += [f"{keyword} {uid}{more}" for uid in uids[:1]]
+    except Exception:  # noqa: BLE001  whatever pydicom says of a value; the text may hold it
+        return ""
+    return f", {', '.join(found)}" if found else ""
+
+
+def say(operation: Operation, what: str, outcome: str) -> None:
+    """A line in the log for a query or retrieval that was performed; `what` as `asked` has it."""
     request = operation.request
     _log.info(
-        "{peer}: {operation} of {model}: {outcome}",
+        "{peer}: {operation} of {model}{what}: {outcome}",
         peer=operation.peer,
         operation=request.NAME.removesuffix("-RQ"),
         model=UID(request.sop_class_uid).name,
+        what=what,
         outcome=outcome,
     )
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from dimse.errors import (
     AssociationError,
+    ConnectionLostError,
     ContextError,
     DimseError,
     MisuseError,
@@ -41,7 +42,7 @@ from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
 from dimse.services.extended import Options, answers
 from dimse.services.instance import UNCOMPRESSED, Instance, uid_of
-from dimse.services.query import received, say
+from dimse.services.query import asked, received, say
 from dimse.services.sending import Sendable, SendResult, send, to_its_end
 from dimse.services.storage import store
 from dimse.services.transcoding import in_thread
@@ -131,7 +132,11 @@ class _Count:
 
 def _reason(error: DimseError | None) -> str:
     """For the peer: nothing of our paths."""
-    if isinstance(error, StatusError | ContextError | AssociationError):
+    if isinstance(error, ConnectionLostError):
+        return "no connection with the destination"
+    if isinstance(error, AssociationError):
+        return str(error.args[0])  # which peer, it knows: an Error Comment has 64 characters
+    if isinstance(error, StatusError | ContextError):
         return str(error)
     return "an instance could not be read"
 
@@ -203,9 +208,11 @@ class RetrieveSCP:
 
         async def answer(data: bytes) -> Outcome:
             identifier = received(data, operation)
+            what = asked(identifier)
             place = None
             if isinstance(request, CMoveRQ):
                 title = request.move_destination
+                what += f", to {escaped(title)}"
                 place = self._resolve(title)
                 if place is None:
                     comment = f"destination {escaped(title)} is not known here"
@@ -216,7 +223,7 @@ class RetrieveSCP:
             results = self._get(operation, found)
             if place is not None:
                 results = self._move(operation, found, place)
-            return await _count(operation, len(found), results)
+            return await _count(operation, what, len(found), results)
 
         return Performing(answer, operation.association.limits.identifier_length)
 
@@ -281,7 +288,7 @@ class RetrieveSCP:
 
 
 async def _count(
-    operation: Operation, total: int, results: AsyncGenerator[SendResult, None]
+    operation: Operation, asked_for: str, total: int, results: AsyncGenerator[SendResult, None]
 ) -> Outcome:
     """Take the results one by one, tell the peer how far it is, and say how it went."""
     association, syntax = operation.association, operation.context.transfer_syntax
@@ -291,11 +298,16 @@ async def _count(
     if association.events:
         span = Span(association.events, association.seconds, "sub_operation", what)
     status = None
+    ended: set[str] = set()  # why associations with the destination did, as the log has it
     try:
         async with aclosing(results):
             async for result in results:
                 count.add(result)
-                if result.error is not None:
+                if isinstance(result.error, AssociationError):
+                    if str(result.error) not in ended:
+                        ended.add(str(result.error))
+                        _say_ended(operation, result.error)
+                elif result.error is not None:
                     _say_failed(operation, result)
                 if association.events:
                     association.events.emit(
@@ -313,8 +325,19 @@ async def _count(
     finally:
         if span is not None:
             span.stop(completed=count.completed, failed=count.failed, warning=count.warning)
-    say(operation, str(count) if status is None else f"{count}, cancelled")
+    say(operation, asked_for, str(count) if status is None else f"{count}, cancelled")
     return count.outcome(syntax, status)
+
+
+def _say_ended(operation: Operation, error: AssociationError) -> None:
+    """Once, and not for each of the instances that were to go there; the end counts them."""
+    request: Any = operation.request
+    _log.warn(
+        "{peer}: C-MOVE to {destination}: instances are not sent: {error}",
+        peer=operation.peer,
+        destination=escaped(request.move_destination),
+        error=error,
+    )
 
 
 def _say_failed(operation: Operation, result: SendResult) -> None:

@@ -35,7 +35,9 @@ class Archive:
     """Answers C-FIND with `matches` and then `status`, C-GET and C-MOVE by sending `images`.
 
     `identifiers` are what it was asked, `models` by which SOP class; `extended` is what it answers
-    to extended negotiation, and `offered` what was offered. Destinations of C-MOVE are `places`, by
+    to extended negotiation, and `offered` what was offered. `refusal`, if
+    there is one, holds the status of C-FIND and C-GET with what comes beside it, and `pending` is
+    that of a match. Destinations of C-MOVE are `places`, by
     AE title. With `hold`, it waits before each answer to be cancelled, aborted or stopped.
     """
 
@@ -44,6 +46,8 @@ class Archive:
         self.matches: list[Dataset] = []
         self.images: list[Dataset] = []
         self.status = 0x0000
+        self.pending = 0xFF00
+        self.refusal: Dataset | None = None
         self.extended: bytes | None = None
         self.offered: dict[str, bytes] = {}
         self.places: dict[str, int] = {}
@@ -109,15 +113,21 @@ class Archive:
     def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         self._asked(event)
         for match in self.matches:
-            yield 0xFF00, match
+            yield self.pending, match
             if self._stopped(event):
                 yield CANCEL, None
                 return
+        if self.refusal is not None:
+            yield self.refusal, None
         if self.status:
             yield self.status, None
 
     def _get(self, event: Any) -> Iterator[Any]:
         self._asked(event)
+        if self.refusal is not None:
+            yield 1
+            yield self.refusal, None
+            return
         yield len(self.images) or 1  # with none, it would be a success at once
         for instance in self.images:
             if self._stopped(event):

@@ -242,6 +242,21 @@ class TestFind:
         find(archive, "-k", "PatientID")
         assert archive.offered == {}
 
+    def test_keys_that_the_peer_did_not_match_are_told_of_once(self, archive: Archive) -> None:
+        """Else who reads takes all that came for matches (FF01H, PS3.4 C.4.1.1.4)."""
+        archive.matches, archive.pending = [study("1.2"), study("1.3")], 0xFF01
+        done = find(archive, "-k", "StudyInstanceUID")
+        assert (done.returncode, done.stdout) == (0, "1.2\n1.3\n")
+        peer = f"127.0.0.1:{archive.port} (ANY-SCP)"
+        assert done.stderr == f"{peer}: the peer did not match all keys (FF01H)\n"
+
+    def test_elements_that_a_peer_refuses_have_their_keywords(self, archive: Archive) -> None:
+        archive.refusal = Dataset()
+        archive.refusal.Status, archive.refusal.OffendingElement = 0xA900, [0x00100020, 0x00090001]
+        done = find(archive, "-k", "PatientID=1")
+        assert done.returncode == 1
+        assert done.stderr.endswith(" (0010,0020) PatientID (0009,0001)\n")
+
     def test_cancel_reaches_the_peer(self, archive: Archive) -> None:
         archive.matches, archive.hold = [study("1.2"), study("1.3")], True
         done = find(archive, "--cancel", 1, "-k", "StudyInstanceUID")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import (
     CTImageStorage,
     ExplicitVRBigEndian,
@@ -82,6 +82,22 @@ class TestUsage:
         result = CliRunner().invoke(main, ["get", "127.0.0.1", "104", *KEY, "-od", folder])
         assert result.exit_code == 1
         assert result.stderr == f"Error: folder {folder}: Not a directory\n"
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("option", "told"), [((), False), (("-v",), True)])
+def test_why_the_peer_refused_is_told_to_who_asks(
+    archive: Archive, option: tuple[str, ...], told: bool
+) -> None:
+    """Its Error Comment may name a patient, so it takes -v."""
+    archive.refusal = Dataset()
+    archive.refusal.Status, archive.refusal.ErrorComment = 0xA701, "the disk is full"
+    done = get(archive, "--ignore", *option)
+    assert done.returncode == 1
+    (line,) = [each for each in done.stderr.splitlines() if "status 0xA701" in each]
+    assert line.endswith(" (the disk is full)") is told
+    assert re.match(r"0 received[;,]", done.stdout)
+    assert "no numbers" not in done.stdout
 
 
 @pytest.mark.peer

@@ -1,5 +1,6 @@
 """The configuration file: what it can say, and that what is wrong in it is named by its line."""
 
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.wire import EXPLICIT, IMPLICIT
 ALL = """
     [node]
     ae_titles = ["ARCHIVE", "PACS 2"]
+    unlisted = "echo"
 
     [[listeners]]
     endpoint = "tcp:11112"
@@ -90,11 +92,12 @@ class TestFile:
         assert read(file, ALL) == Configuration(
             endpoints=("tcp:11112", "tcp:104:interface=127.0.0.1"),
             ae_titles=("ARCHIVE", "PACS 2"),
+            unlisted="echo",
             folder=file.parent / "store",
             durability="relaxed",
             transfer_syntaxes=(EXPLICIT, IMPLICIT),
             promiscuous=True,
-            index="sqlite:///elsewhere",
+            index=f"sqlite:///{file.parent}/elsewhere",
             unknown_matches=True,
             worklist=file.parent / "items",
             study_timeout=120,
@@ -133,6 +136,12 @@ class TestFile:
         assert found.limits == Limits(**{limit.name: value}) != Limits()
 
     @pytest.mark.parametrize(
+        "url", ["sqlite:////srv/index.sqlite", "sqlite://", "postgresql+psycopg://host/database"]
+    )
+    def test_an_index_that_is_nowhere_beside_the_file_stays_as_it_is(self, file: Path, url: str):
+        assert read(file, f'[index]\nurl = "{url}"').index == url
+
+    @pytest.mark.parametrize(
         ("text", "value"), [("250 ms", 0.25), ("1.5s", 1.5), ("2 min", 120), ("1 h", 3600)]
     )
     def test_durations(self, file: Path, text: str, value: float):
@@ -153,6 +162,7 @@ class TestErrors:
             ("node.ae_titles", '"ARCHIVE"', "a list of AE titles"),
             ("node.ae_titles", '["SEVENTEEN LETTERS"]', "1 to 16 characters"),
             ("node.ae_titles", '["BACK\\\\SLASH"]', "1 to 16 characters"),
+            ("node.unlisted", '"some"', "one of all, echo, none"),
             ("storage.folder", "5", "the path of a folder"),
             ("storage.folder", '""', "the path of a folder"),
             ("storage.durability", '"some"', "one of full, relaxed"),
@@ -207,6 +217,23 @@ class TestErrors:
     def test_an_endpoint_says_what_twisted_says(self, file: Path):
         (problem,) = problems(file, '[[listeners]]\nendpoint = "tpc:11112"')
         assert problem.startswith("line 2: listeners[1].endpoint is 'tpc:11112' (Unknown endpoint")
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        ["tcp:99999", "tcp6:65536", "tcp:interface=127.0.0.1:port=70000", "haproxy:tcp:99999"],
+    )
+    def test_a_port_that_is_none(self, file: Path, endpoint: str):
+        """Twisted would say so when it listens."""
+        (problem,) = problems(file, f'[[listeners]]\nendpoint = "{endpoint}"')
+        assert problem.startswith(f"line 2: listeners[1].endpoint is '{endpoint}' (")
+        assert " is no port); it must be" in problem
+
+    @pytest.mark.parametrize("line", ['[storage]\nfolder = "file"', '[worklist]\nfolder = "file"'])
+    def test_a_file_is_no_folder(self, file: Path, line: str):
+        (file.parent / "file").touch()
+        file.write_text(line, "utf-8")
+        with pytest.raises(UsageError, match=r"/file is no folder$"):
+            Options().parseOptions(["--config", str(file)])
 
     @pytest.mark.parametrize("url", ['"mysql://u:secret@h/d"', '"secret"', "5"])
     def test_a_url_is_not_shown(self, file: Path, url: str):
@@ -406,7 +433,10 @@ class TestExample:
         assert list(configuration.peers) == ["CT1", "WORKSTATION"]
 
     def test_shows_every_key_but_most_limits(self):
-        document = tomllib.loads(self.FILE.read_text("utf-8"))
+        """The index commented out: who copies the file gets the one in the storage folder."""
+        text = self.FILE.read_text("utf-8")
+        assert "index" not in tomllib.loads(text)
+        document = tomllib.loads(re.sub(r"(?m)^# (?=\[index\]|url = )", "", text))
         for key in KEYS:
             tables = document[key.section]
             tables = tables if key.section in REPEATED else [tables]

@@ -14,6 +14,7 @@ import dimse
 from dimse import (
     MODALITY_WORKLIST,
     STUDY_ROOT,
+    AssociationRejectedError,
     ContextError,
     Limits,
     MisuseError,
@@ -54,11 +55,13 @@ def archive(tmp_path: Path, network: Network) -> Iterator[Archive]:
 class Node:
     """A node in memory that knows `peers`, and reads `file` when it is told to."""
 
-    def __init__(self, network: Network, archive: Archive, **peers: KnownPeer) -> None:
+    def __init__(
+        self, network: Network, archive: Archive, unlisted: str = "all", **peers: KnownPeer
+    ) -> None:
         self.network = network
         self.file: Peers | MisuseError = peers
         limits = Limits(disk_reserve=0, operations_performed=3)
-        self.book = PeerBook(peers, limits, self.read)
+        self.book = PeerBook(peers, limits, self.read, unlisted)
         scps = [
             VerificationSCP(),
             *archive.scps(destinations=self.book.destination, promiscuous=True),
@@ -196,6 +199,56 @@ class TestServices:
             network.result(dimse.store(association, data_set("1.2.1.1")))
 
 
+class TestUnlisted:
+    def test_echo_alone(self, network: Network, archive: Archive):
+        node = Node(network, archive, "echo", PEER=peer())
+        node.store("PEER")
+        with capturedLogs() as events:
+            uses = node.uses("OTHER")
+        assert [name for name, used in uses.items() if used] == ["echo"]
+        assert [line for line in lines(events) if line.endswith(" may only echo")]
+        assert node.uses("PEER") == EVERYTHING
+
+    def test_none(self, network: Network, archive: Archive):
+        """Rejected for good, by the user, as a calling AE title not recognized (PS3.8 9.3.4)."""
+        node = Node(network, archive, "none", PEER=peer())
+        with pytest.raises(AssociationRejectedError) as caught:
+            node.associate("OTHER")
+        error = caught.value
+        assert (error.result, error.source, error.reason) == (1, 1, 3)
+        assert node.uses("PEER") == EVERYTHING
+
+
+def lines(events: Any) -> list[str]:
+    return [formatEvent(event) or "" for event in events]
+
+
+class TestHeldBack:
+    """What the log says of a peer that asks for more than its services."""
+
+    def test_it_is_told_once_what_it_may(self, network: Network, archive: Archive):
+        """And nothing of roles, to one that wants to store."""
+        node = Node(network, archive, PEER=peer(services=("echo", "find", "get")))
+        with capturedLogs() as events:
+            node.associate("PEER", [VERIFICATION, CTImageStorage, STUDY_ROOT.move])
+        (line,) = [each for each in lines(events) if "may" in each]
+        assert line.startswith("PEER")
+        assert line.endswith(" may only echo, find, get")
+        assert not [each for each in lines(events) if "to be its SCP" in each]
+
+    def test_one_that_may_nothing(self, network: Network, archive: Archive):
+        node = Node(network, archive, PEER=peer(services=()))
+        with capturedLogs() as events:
+            node.associate("PEER")
+        assert [each for each in lines(events) if each.endswith(" may do nothing here")]
+
+    def test_one_that_asks_for_what_it_may(self, network: Network, archive: Archive):
+        node = Node(network, archive, PEER=peer(services=("echo", "find")))
+        with capturedLogs() as events:
+            node.associate("PEER", [VERIFICATION, STUDY_ROOT.find])
+        assert not [each for each in lines(events) if " may " in each]
+
+
 class TestWindow:
     @pytest.mark.parametrize(
         ("given", "window"),
@@ -263,7 +316,9 @@ class TestRenew:
         node = Node(network, archive, PEER=peer(services=("echo",)))
         before = node.associate("PEER")
         node.file = {"PEER": peer(services=("find",)), "NEW": peer("NEW", host="h", port=1)}
-        node.book.renew()
+        with capturedLogs() as events:
+            node.book.renew()
+        assert lines(events) == ["2 peers are known now; other changes of the file need a restart"]
         assert network.result(dimse.echo(before)) == 0
         assert [name for name, used in node.uses("PEER").items() if used] == ["find"]
         destination = node.book.destination("NEW")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import formatEvent
 
 from dimse import (
     MODALITY_WORKLIST,
@@ -129,6 +130,34 @@ class TestAnswers:
             return len(seen)
 
         assert network.result(count()) == 200
+
+    @pytest.mark.parametrize(("status", "unsupported"), [(0xFF00, False), (0xFF01, True)])
+    def test_whether_all_keys_were_matched(self, network: Network, status: int, unsupported: bool):
+        """FF01H with any of the matches (PS3.4 C.4.1.1.4)."""
+
+        async def both(identifier: Dataset, operation: Operation) -> Any:
+            yield status, study(1)
+            yield 0xFF00, study(2)
+
+        ours, _ = joined(network, both)
+        answers = find(ours, KEYS)
+        assert len(network.result(answers.result())) == 2
+        assert answers.unsupported_keys is unsupported
+
+    def test_the_log_says_which_uids_were_asked_for_and_nothing_of_patients(self, network: Network):
+        """Not even what only stands where a UID does."""
+        ours, _ = joined(network, Index(1))
+        keys = Dataset()
+        keys.QueryRetrieveLevel, keys.PatientID, keys.PatientName = "IMAGE", "SECRET", "SECRET"
+        keys.StudyInstanceUID, keys.SeriesInstanceUID = ["1.2", "1.3", "1.4"], "SECRET*"
+        network.result(find(ours, keys).result())
+        said = [formatEvent(event) or "" for event in network.events]
+        assert [
+            each
+            for each in said
+            if "FIND, IMAGE, StudyInstanceUID 1.2 and 2 more: 1 matches" in each
+        ]
+        assert not [each for each in said if "SECRET" in each]
 
     def test_a_status_with_the_match(self, network: Network):
         async def partly(identifier: Dataset, operation: Operation) -> Any:

@@ -215,6 +215,18 @@ class TestFailures:
         assert not lines(network, "DOE")
         assert "DOE" not in (last.error_comment or "")
 
+    def test_a_destination_that_is_not_there_is_told_of_once(self, network: Network):
+        """In the log, and to the peer in so few words that an Error Comment has them all."""
+        found = [instance(number) for number in range(1, 300)]
+        nobody = network.endpoint()
+        ours, _ = joined(network, found, destinations={"DEST": nobody})
+        with pytest.raises(StatusError) as caught:
+            network.result(move(ours, KEYS, "DEST").result())
+        assert caught.value.comment == "no connection with the destination"
+        assert caught.value.sub_operations.failed == 299
+        assert len(lines(network, "C-MOVE to DEST: instances are not sent: ")) == 1
+        assert not lines(network, "1.2.7")
+
     def test_of_what_cannot_be_read(self, network: Network, tmp_path: Any):
         """Its UID is listed where it is known; the peer does not hear of our paths."""
         broken, gone = Dataset(), tmp_path / "DOE^JOHN"
@@ -333,11 +345,11 @@ def test_the_log_has_a_line_for_each_that_was_performed(network: Network):
     network.result(get(ours, KEYS, MemoryStore()).result())
     network.result(move(ours, KEYS, "D").result())
     peer, model = theirs.peer, "of Study Root Query/Retrieve Information Model"
-    done = "1 completed, 0 failed, 0 with warnings"
+    done, what = "1 completed, 0 failed, 0 with warnings", "STUDY, StudyInstanceUID 1.2"
     assert lines(network, str(peer), model) == [
-        f"{peer}: C-FIND {model} - FIND: 2 matches",
-        f"{peer}: C-GET {model} - GET: {done}",
-        f"{peer}: C-MOVE {model} - MOVE: {done}",
+        f"{peer}: C-FIND {model} - FIND, {what}: 2 matches",
+        f"{peer}: C-GET {model} - GET, {what}: {done}",
+        f"{peer}: C-MOVE {model} - MOVE, {what}, to D: {done}",
     ]
 
 

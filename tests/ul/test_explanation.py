@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dimse.errors import ProtocolError
-from dimse.ul.explanation import explain
+from dimse.ul.explanation import explain, omissions
 from dimse.ul.identity import username_and_passcode
 from dimse.ul.items import (
     AsynchronousOperationsWindow,
@@ -16,6 +16,7 @@ from dimse.ul.items import (
     SOPClassExtendedNegotiation,
     UserIdentityAC,
 )
+from dimse.ul.negotiation import SupportedContext
 from dimse.ul.pdu import AssociateAC, AssociateRQ, UserInformation
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT, VERIFICATION
 
@@ -23,6 +24,7 @@ JPEG_2000 = "1.2.840.10008.1.2.4.90"
 JPEG_2000_NAME = "JPEG 2000 Image Compression (Lossless Only)"
 FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 FIND_NAME = "Patient Root Query/Retrieve Information Model - FIND"
+GET = "1.2.840.10008.5.1.4.1.2.1.3"
 HOSTILE = "\x1b[2J\n" + "x" * 1000
 CONTEXTS = (
     PresentationContextRQ(1, VERIFICATION, (IMPLICIT,)),
@@ -43,6 +45,27 @@ def both(
     rq = AssociateRQ("A", "B", proposed, UserInformation(16384, "1.2", **(request or {})))
     ac = AssociateAC(answered, UserInformation(0, "1.3", **(answer or {})), bytes(64))
     return explain(rq, ac), explain(rq, ac, requestor=False)
+
+
+@pytest.mark.parametrize(
+    ("also", "roles", "said"),
+    [
+        (GET, (), 1),
+        (GET, (RoleSelection(CT_STORAGE, False, True),), 0),
+        (FIND, (), 0),
+    ],
+)
+def test_who_retrieves_and_cannot_get_instances_is_told_of_roles(
+    also: str, roles: tuple[RoleSelection, ...], said: int
+):
+    """Not who stores, at an acceptor that lets it retrieve alone."""
+    contexts = (*CONTEXTS[:2], PresentationContextRQ(9, also, (IMPLICIT,)))
+    rq = AssociateRQ("A", "B", contexts, UserInformation(16384, "1.2", roles=roles))
+    supported = {CT_STORAGE: SupportedContext(scp=False, scu=True)}
+    ac = AssociateAC((), UserInformation(0, "1.3"), bytes(64))
+    told = list(omissions(rq, ac, supported))
+    assert len(told) == said
+    assert all("did not propose to be its SCP" in line for line in told)
 
 
 class TestContexts:
