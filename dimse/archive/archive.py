@@ -339,24 +339,36 @@ class Archive:
         *,
         destinations: Destinations = {},  # noqa: B006  never changed
         reports: Destinations | None = None,
+        ae_title: str | None = None,
         **storage: Any,
     ) -> list[SCP]:
         """The services over it: storage, with the arguments of `StorageSCP`, query and retrieval;
         storage commitment, procedure steps and worklist.
 
         `destinations` are those of C-MOVE, as a `RetrieveSCP` takes them; results of commitment go
-        there too, unless `reports` says where to.
+        there too, unless `reports` says where to. `ae_title` is who we are for the destinations of
+        C-MOVE and for `notified` peers, and the Retrieve AE Title of matches; without it that is
+        what a peer called us, which should be so only where no other title is accepted.
         """
-        finder = query.Finder(self.index, self._in_thread, unknown_matches=self._unknown_matches)
+        finder = query.Finder(
+            self.index,
+            self._in_thread,
+            unknown_matches=self._unknown_matches,
+            ae_title=ae_title,
+        )
         retriever = retrieval.Retriever(self.index, self.objects, self._in_thread)
         models = list(dict.fromkeys(query.MODELS.values()))
         return [
             StorageSCP(self, **storage),
             QuerySCP(finder.find, models, options=query.SUPPORTED),
             RetrieveSCP(
-                retriever.retrieve, models, destinations=destinations, options=retrieval.SUPPORTED
+                retriever.retrieve,
+                models,
+                destinations=destinations,
+                options=retrieval.SUPPORTED,
+                ae_title=ae_title,
             ),
-            *self._department.scps(destinations if reports is None else reports),
+            *self._department.scps(destinations if reports is None else reports, ae_title),
         ]
 
 

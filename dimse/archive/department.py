@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
@@ -46,6 +47,7 @@ class Department:
         if clock is None:  # late, for whoever imports it installs it
             from twisted.internet import reactor as clock
         self._resolve: Callable[[str], Place | None] = lambda ae_title: None
+        self._ae_title: str | None = None
         self._open = self._serves = False
         self._commitments = Commitments(index, digest, in_thread, self._place_of, clock)
         self._steps = Steps(index, in_thread)
@@ -78,8 +80,12 @@ class Department:
         if self._studies is not None and isinstance(study_uid, str) and study_uid:
             self._studies.received(study_uid, operation)
 
-    def scps(self, destinations: Destinations) -> list[SCP]:
-        """Commitment, with results to `destinations`, procedure steps and worklist."""
+    def scps(self, destinations: Destinations, ae_title: str | None = None) -> list[SCP]:
+        """Commitment, with results to `destinations`, procedure steps and worklist.
+
+        Peers that are notified of studies know us as `ae_title`, or as what the sender called us.
+        """
+        self._ae_title = ae_title
         self._resolve = destinations if callable(destinations) else destinations.get
         self._serves = True
         self._start()
@@ -100,6 +106,8 @@ class Department:
         hook = self._on_study_end or (lambda _: None)
         ended = maybeDeferred(hook, study)
         if self._notifier is not None:
-            notified = self._notifier.notify(study)
+            notified = self._notifier.notify(
+                replace(study, ae_title=self._ae_title or study.ae_title)
+            )
             ended.addCallback(lambda _: notified)
         return ended

@@ -55,9 +55,17 @@ class Finder:
     asking for one, and no other archive tried gives them: so it is off unless asked for.
     """
 
-    def __init__(self, index: Index, in_thread: InThread, *, unknown_matches: bool = False) -> None:
+    def __init__(
+        self,
+        index: Index,
+        in_thread: InThread,
+        *,
+        unknown_matches: bool = False,
+        ae_title: str | None = None,
+    ) -> None:
         self._index = index
         self._in_thread = in_thread
+        self._ae_title = ae_title
         self._unknown_matches = REQUIRED - frozenset(UNIQUE.values()) if unknown_matches else _NONE
 
     async def find(
@@ -68,7 +76,8 @@ class Finder:
         FF01H tells that an optional key is not supported, and was not matched (PS3.4 C.4.1.1.4).
         Raises `StatusError` C001H when the database fails.
         """
-        query = Query(identifier, operation, self._unknown_matches)
+        ae_title = self._ae_title or operation.ae_title
+        query = Query(identifier, operation, ae_title, self._unknown_matches)
         selection = Selection(self._index, query.level, query.keys)
         pages, left = selection.pages(), False
 
@@ -97,7 +106,11 @@ class Query:
     """
 
     def __init__(
-        self, identifier: Dataset, operation: Operation, unknown_matches: frozenset[int] = _NONE
+        self,
+        identifier: Dataset,
+        operation: Operation,
+        ae_title: str,
+        unknown_matches: frozenset[int] = _NONE,
     ) -> None:
         sop_class = operation.context.abstract_syntax
         model = MODELS[sop_class]
@@ -115,7 +128,7 @@ class Query:
         self._returned = {tag: key for tag, key in self.keys.items() if LEVELS[tag] <= self.level}
         self._constant: Attributes = {
             _LEVEL: self.level.name,
-            _RETRIEVE_AE_TITLE: operation.ae_title,
+            _RETRIEVE_AE_TITLE: ae_title,
         }
         if _AVAILABILITY in keys:
             self._constant[_AVAILABILITY] = "ONLINE"

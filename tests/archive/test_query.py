@@ -199,6 +199,13 @@ class TestLevels:
         assert found.InstanceAvailability == "ONLINE"
         assert found.SpecificCharacterSet == "ISO_IR 192"
 
+    def test_a_title_of_our_own_is_the_retrieve_ae_title(self, archive: Archive):
+        """Whatever the requestor called us."""
+        with Network() as network:
+            client = Client(network, archive, ae_title="ARCHIVE")
+            (found,) = client.find("STUDY", StudyInstanceUID="1.2.2")
+        assert found.RetrieveAETitle == "ARCHIVE"
+
 
 class TestKeys:
     @pytest.mark.parametrize(
@@ -265,9 +272,8 @@ class TestKeys:
         operation: Any = SimpleNamespace(
             context=SimpleNamespace(abstract_syntax=STUDY_ROOT.find, transfer_syntax=EXPLICIT),
             association=SimpleNamespace(extended={}),
-            ae_title="ARCHIVE",
         )
-        assert Query(identifier, operation).pending == status
+        assert Query(identifier, operation, "ARCHIVE").pending == status
 
     def test_an_unsupported_key_is_not_returned(self, client: Client):
         """It is ignored (PS3.4 C.2.2.1.3)."""

@@ -5,9 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from dimse import PATIENT_ROOT, STUDY_ROOT, InformationModel, StatusError
+from dimse import (
+    PATIENT_ROOT,
+    STUDY_ROOT,
+    InformationModel,
+    MemoryStore,
+    Operation,
+    ReceivedInstance,
+    StatusError,
+    StorageSCP,
+    move,
+)
 from dimse.archive.archive import Archive
 from dimse.sop_classes import PATIENT_STUDY_ONLY
 from dimse.testing import Network
@@ -145,3 +156,29 @@ class TestTwoPatientsOfOneID:
     def test_an_id_of_one_patient_needs_no_issuer(self, of_one_id: Client):
         _, held = of_one_id.get("PATIENT", PATIENT_ROOT, PatientID="P2")
         assert [each.SOPInstanceUID for each in held] == ["1.2.2.1.1"]
+
+
+@pytest.mark.parametrize(("ours", "caller"), [("ARCHIVE", "ARCHIVE"), (None, "WHATEVER")])
+def test_who_we_are_for_a_destination(archive: Archive, ours: str | None, caller: str):
+    """A title of our own, which no requestor chooses; without one, what it called us."""
+    titles = []
+
+    class Screen(MemoryStore):
+        def begin(self, instance: ReceivedInstance, operation: Operation) -> Any:
+            titles.append(instance.sending_ae_title)
+            return super().begin(instance, operation)
+
+    with Network() as network, Screen() as screen:
+        place = network.listen([StorageSCP(screen)])
+        scps = archive.scps(destinations={"SCREEN": place}, ae_title=ours)
+        association, _ = network.associate(
+            network.listen(scps), [STUDY_ROOT.move], called_ae_title="WHATEVER"
+        )
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel = "IMAGE"
+        identifier.StudyInstanceUID = "1.2.0"
+        identifier.SeriesInstanceUID = "1.2.0.1"
+        identifier.SOPInstanceUID = "1.2.0.1.1"
+        done = network.result(move(association, identifier, "SCREEN", STUDY_ROOT).result())
+    assert done.completed == 1
+    assert titles == [caller]

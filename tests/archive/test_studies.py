@@ -31,8 +31,16 @@ def network() -> Iterator[Network]:
 class Sender:
     """Sends to an archive, which tells it `ended` studies."""
 
-    def __init__(self, network: Network, folder: Path, timeout: float, **options: Any) -> None:
+    def __init__(
+        self,
+        network: Network,
+        folder: Path,
+        timeout: float,
+        ae_title: str | None = None,
+        **options: Any,
+    ) -> None:
         self.network = network
+        self.ae_title = ae_title
         self.ended: list[EndedStudy] = []
         self.opened = open_archive(
             folder,
@@ -43,7 +51,7 @@ class Sender:
 
     def __enter__(self) -> "Sender":
         self.archive: Archive = self.opened.__enter__()
-        self.node = self.network.listen(self.archive.scps())
+        self.node = self.network.listen(self.archive.scps(ae_title=self.ae_title))
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -181,6 +189,19 @@ class TestAvailability:
         assert (again.procedure_steps, other.procedure_steps) == (("1.2.40",), ())
         assert set(department.callers) == {("ARCHIVE", "RIS")}
         assert len(sender.ended) == 3
+
+    def test_as_who_we_are_and_not_as_what_a_sender_called_us(
+        self, network: Network, tmp_path: Path
+    ):
+        department = Department(network)
+        department.listen()
+        with Sender(network, tmp_path, 60, "OURS", notified=department.peers) as sender:
+            sender.store(sender.associate(), "1.2.1.1")
+            network.advance(60)
+        (notification,) = department.notified
+        assert [each.retrieve_ae_title for each in notification.instances] == ["OURS"]
+        assert department.callers == [("OURS", "RIS")]
+        assert [each.ae_title for each in sender.ended] == ["ARCHIVE"]
 
     def test_a_peer_that_is_away_for_a_moment(self, network: Network, tmp_path: Path):
         department = Department(network)
