@@ -133,7 +133,8 @@ class TestStudyUpdateDateTime:
         self, archive: Archive, monkeypatch: pytest.MonkeyPatch, remembered: bool
     ):
         times = iter(f"2026010100000{number}.000000" for number in range(9))
-        monkeypatch.setattr("dimse.archive.index._now", lambda: next(times))
+        for module in ("index", "rows"):
+            monkeypatch.setattr(f"dimse.archive.{module}.now", lambda: next(times))
         studies = sa.select(STUDIES.c.study_uid, STUDIES.c.updated).order_by(STUDIES.c.study_uid)
         found = []
         for uid in ("1.2.1.1", "1.3.1.1", "1.2.1.2", "1.2.1.2"):
