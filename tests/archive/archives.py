@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 from twisted.internet.defer import Deferred, execute
 
 import dimse
 from dimse.archive.archive import Archive
+from dimse.archive.objects import key_of
 from dimse.services.dataset import encode
 from dimse.services.storage import ReceivedInstance
 from dimse.testing import Network
@@ -123,3 +125,18 @@ class Client:
         with dimse.MemoryStore() as store:
             done = self.network.result(dimse.get(association, identifier, store, model).result())
             return done, [held.dataset() for held in store.instances]
+
+
+def uids(archive: Archive) -> list[str]:
+    """The instances in the index, after all of them were found as objects too."""
+    keys = archive.index.keys("0", "g")
+    assert keys == archive.objects.keys("0", "g")
+    rows = archive.index.fetch(sa.text("select instance_uid from instances"))  # type: ignore[arg-type]
+    assert sorted(map(key_of, (uid for (uid,) in rows))) == keys
+    return sorted(uid for (uid,) in rows)
+
+
+def texts(log: list[dict[str, Any]]) -> list[str]:
+    return [
+        event["log_format"].format(**event) for event in log if event.get("log_format") is not None
+    ]

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.logger import globalLogPublisher
 
 from dimse.archive.files import FileStore
 from tests.archive.storing import LIMITS, synchronously
@@ -37,3 +39,12 @@ def new_index(request: pytest.FixtureRequest) -> Callable[[], str | None]:
         return lambda: None
     server = request.getfixturevalue("postgresql_server")
     return lambda: new_database(server)
+
+
+@pytest.fixture
+def log() -> Iterator[list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    observer: Any = events.append
+    globalLogPublisher.addObserver(observer)
+    yield events
+    globalLogPublisher.removeObserver(observer)

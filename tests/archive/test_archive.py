@@ -1,7 +1,6 @@
 """The archive: what a success means, and how files and index are kept together."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -21,7 +20,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from dimse import PATIENT_ROOT, MisuseError, ReceivedInstance, StatusError
 from dimse.archive import migrations
@@ -35,7 +34,16 @@ from dimse.archive.schema import METADATA, STUDIES
 from dimse.archive.selection import Selection
 from dimse.services.dataset import encode
 from dimse.testing import Network
-from tests.archive.archives import LIMITS, Client, data_set, open_archive, put, put_encoded
+from tests.archive.archives import (
+    LIMITS,
+    Client,
+    data_set,
+    open_archive,
+    put,
+    put_encoded,
+    texts,
+    uids,
+)
 from tests.wire import CT_STORAGE, EXPLICIT
 
 
@@ -43,24 +51,6 @@ from tests.wire import CT_STORAGE, EXPLICIT
 def archive(tmp_path: Path, new_index: Callable[[], str | None]) -> Iterator[Archive]:
     with open_archive(tmp_path / "archive", index=new_index()) as archive:
         yield archive
-
-
-@pytest.fixture
-def log() -> Iterator[list[dict[str, Any]]]:
-    events: list[dict[str, Any]] = []
-    observer: Any = events.append
-    globalLogPublisher.addObserver(observer)
-    yield events
-    globalLogPublisher.removeObserver(observer)
-
-
-def uids(archive: Archive) -> list[str]:
-    """The instances in the index, after all of them were found as objects too."""
-    keys = archive.index.keys("0", "g")
-    assert keys == archive.objects.keys("0", "g")
-    rows = archive.index.fetch(sa.text("select instance_uid from instances"))  # type: ignore[arg-type]
-    assert sorted(map(key_of, (uid for (uid,) in rows))) == keys
-    return sorted(uid for (uid,) in rows)
 
 
 def files(archive: Archive) -> list[Path]:
@@ -215,258 +205,6 @@ class TestIndexFails:
         assert "statement" not in repr([event.get("log_failure") for event in log])
 
 
-class TestStart:
-    def test_one_server_per_store(self, tmp_path: Path):
-        with (
-            open_archive(tmp_path),
-            pytest.raises(MisuseError, match="another server"),
-            open_archive(tmp_path),
-        ):
-            raise AssertionError
-
-    def test_objects_without_a_row_are_indexed(
-        self, tmp_path: Path, new_index: Callable[[], str | None], log: list[dict[str, Any]]
-    ):
-        """As a crash between the link and the commit of the index leaves them."""
-        index = new_index()
-        with open_archive(tmp_path, index=index) as archive:
-            for number in range(5):
-                put(archive, data_set(f"1.2.{number}.1"))
-            before = archive.index.stored(["1.2.3.1"])
-            archive.index.remove([key_of("1.2.3.1"), key_of("1.2.4.1")])
-        with open_archive(tmp_path, index=index) as archive:
-            assert len(uids(archive)) == 5
-            assert archive.index.stored(["1.2.3.1"]) == before
-        assert "2 instances were not in the index: added" in texts(log)
-
-    def test_rows_without_an_object_go(
-        self, tmp_path: Path, new_index: Callable[[], str | None], log: list[dict[str, Any]]
-    ):
-        index = new_index()
-        with open_archive(tmp_path, index=index) as archive:
-            for number in range(3):
-                put(archive, data_set(f"1.2.{number}.1"))
-            archive.objects.path_of(key_of("1.2.1.1")).unlink()
-        with open_archive(tmp_path, index=index) as archive:
-            assert uids(archive) == ["1.2.0.1", "1.2.2.1"]
-        assert "1 instances of the index are gone: removed" in texts(log)
-        assert "instance 1.2.1.1 of study 1.2 is gone" in texts(log)
-
-    @pytest.mark.parametrize(("lost", "starts"), [(1, True), (2, True), (3, False)])
-    def test_many_lost_instances_are_not_forgotten_unasked(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, starts: bool
-    ):
-        """More than `_LOST`, and a hundredth: the index stays until someone says so."""
-        monkeypatch.setattr("dimse.archive.archive._LOST", 2)
-        with open_archive(tmp_path) as archive:
-            for number in range(5):
-                put(archive, data_set(f"1.2.{number}.1"))
-            for number in range(lost):
-                archive.objects.path_of(key_of(f"1.2.{number}.1")).unlink()
-        left = [f"1.2.{number}.1" for number in range(lost, 5)]
-        if not starts:
-            with pytest.raises(MisuseError, match=r"lost 3 of the 5 .*--forget-lost"):
-                Archive(tmp_path, limits=LIMITS).open()
-            index = Index(f"sqlite:///{tmp_path}/index.sqlite")
-            assert len(index.keys("0", "g")) == 5
-            index.close()
-        with open_archive(tmp_path, forget_lost=not starts) as archive:
-            assert uids(archive) == left
-
-    def test_few_of_many_lost_instances_do_not_stop_the_start(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ):
-        """No more than a hundredth."""
-        monkeypatch.setattr("dimse.archive.archive._LOST", 0)
-        with open_archive(tmp_path) as archive:
-            for number in range(100):
-                put(archive, data_set(f"1.2.{number}.1"))
-            archive.objects.path_of(key_of("1.2.7.1")).unlink()
-        with open_archive(tmp_path) as archive:
-            assert len(uids(archive)) == 99
-
-    def test_a_disk_that_is_not_mounted(self, tmp_path: Path, new_index: Callable[[], str | None]):
-        """Without a single object the index is left alone, and nothing starts."""
-        index = new_index() or f"sqlite:///{tmp_path}/index.sqlite"
-        folder = tmp_path / "disk"
-        with open_archive(folder, index=index) as archive:
-            put(archive, data_set("1.2.1.1"))
-        folder.rename(tmp_path / "mounted elsewhere")
-        with pytest.raises(MisuseError, match="none of the 1 instances"):
-            Archive(folder, index=index, limits=LIMITS).open()
-        shutil.rmtree(folder)
-        (tmp_path / "mounted elsewhere").rename(folder)
-        with open_archive(folder, index=index) as archive:
-            assert uids(archive) == ["1.2.1.1"]
-
-    def test_a_damaged_object_is_told_of_and_does_not_stop_the_start(
-        self, tmp_path: Path, log: list[dict[str, Any]]
-    ):
-        with open_archive(tmp_path) as archive:
-            put(archive, data_set("1.2.1.1"))
-            put(archive, data_set("1.2.1.2"))
-            archive.index.clear()
-            archive.objects.path_of(key_of("1.2.1.1")).write_bytes(b"damaged")
-        with open_archive(tmp_path) as archive:
-            assert archive.index.keys("0", "g") == [key_of("1.2.1.2")]
-        assert any("is damaged" in text for text in texts(log))
-
-    @pytest.mark.parametrize(
-        ("damage", "known"), [(lambda _: b"damaged", False), (lambda whole: whole[:-40], True)]
-    )
-    @pytest.mark.parametrize("rebuild", [False, True])
-    def test_a_damaged_object_is_healed_by_sending_it_again(
-        self,
-        tmp_path: Path,
-        log: list[dict[str, Any]],
-        damage: Callable[[bytes], bytes],
-        known: bool,
-        rebuild: bool,
-    ):
-        """It is set aside, once more each time; the log has where, and the UID if it can."""
-        key = key_of("1.2.1.1")
-        for number in (1, 2):
-            with open_archive(tmp_path) as archive:
-                assert put(archive, data_set("1.2.1.1")) == 0
-                archive.index.clear()
-                path = archive.objects.path_of(key)
-                path.write_bytes(damage(path.read_bytes()))
-            if rebuild:
-                assert Archive(tmp_path).rebuild() == (0, 1)
-            with open_archive(tmp_path) as archive:
-                assert uids(archive) == []
-            assert len(list((tmp_path / "damaged").iterdir())) == number
-            (text,) = [text for text in texts(log) if "is damaged" in text]
-            assert f"moved to {tmp_path}/damaged/{key}" in text
-            assert text.endswith("UID 1.2.1.1" if known else "UID unknown")
-            log.clear()
-        with open_archive(tmp_path) as archive:
-            assert put(archive, data_set("1.2.1.1")) == 0
-
-    def test_an_object_that_cannot_be_opened_stays_where_it_is(
-        self, tmp_path: Path, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-    ):
-        """It may be whole: only the permissions are wrong."""
-        with open_archive(tmp_path) as archive:
-            put(archive, data_set("1.2.1.1"))
-            archive.index.clear()
-        archive = Archive(tmp_path, limits=LIMITS)
-        with monkeypatch.context() as patch:
-            error = PermissionError(13, "Permission denied")
-            patch.setattr(archive.objects, "read", Mock(side_effect=error))
-            archive.open().close()
-        assert any("cannot be read" in text for text in texts(log))
-        with open_archive(tmp_path) as archive:
-            assert uids(archive) == ["1.2.1.1"]
-
-    def test_an_object_that_cannot_be_set_aside_does_not_stop_the_start(
-        self, tmp_path: Path, log: list[dict[str, Any]]
-    ):
-        with open_archive(tmp_path) as archive:
-            put(archive, data_set("1.2.1.1"))
-            archive.index.clear()
-            archive.objects.path_of(key_of("1.2.1.1")).write_bytes(b"damaged")
-        (tmp_path / "damaged").write_bytes(b"no folder")
-        with open_archive(tmp_path):
-            assert any("not moved away" in text for text in texts(log))
-
-    def test_rebuild_keeps_the_index_that_was(self, tmp_path: Path):
-        """It may be all that knows which instance an object was; the one before it goes."""
-        for uid in ("1.2.1.1", "1.2.1.2"):
-            with open_archive(tmp_path) as archive:
-                put(archive, data_set(uid))
-                archive.objects.path_of(key_of(uid)).unlink()
-            assert Archive(tmp_path).rebuild() == (0, 0)
-            old = Index(f"sqlite:///{tmp_path}/index.sqlite.old")
-            assert old.stored(["1.2.1.1", "1.2.1.2"]).keys() == {uid}
-            old.close()
-
-    def test_rebuild_from_the_objects_alone(self, tmp_path: Path):
-        with open_archive(tmp_path) as archive:
-            for number in range(3):
-                put(
-                    archive,
-                    data_set(
-                        f"1.2.{number}.1",
-                        PatientName="Müller^Jörg",
-                        SpecificCharacterSet="ISO_IR 192",
-                    ),
-                )
-            put(archive, data_set("1.2.9.1"))
-            archive.objects.path_of(key_of("1.2.9.1")).write_bytes(b"damaged")
-        (tmp_path / "index.sqlite").unlink()
-        heard: list[int] = []
-        assert Archive(tmp_path).rebuild(heard.append) == (3, 1)
-        assert heard == sorted(heard)
-        assert heard[-1] == 4
-        with open_archive(tmp_path) as archive:
-            whole = [key_of(f"1.2.{number}.1") for number in range(3)]
-            assert archive.index.keys("0", "g") == sorted(whole)
-
-    @pytest.mark.parametrize("rebuild", [False, True])
-    def test_the_first_that_came_describes_its_study_ever_after(
-        self, tmp_path: Path, rebuild: bool
-    ):
-        """Not the first in the order of the keys."""
-        numbers = sorted(range(1, 9), key=lambda number: key_of(f"1.2.1.{number}"), reverse=True)
-        with open_archive(tmp_path) as archive:
-            for when, number in enumerate(numbers):
-                put(archive, data_set(f"1.2.1.{number}", StudyID=str(number)))
-                os.utime(archive.objects.path_of(key_of(f"1.2.1.{number}")), (when, when))
-        if rebuild:
-            Archive(tmp_path).rebuild()
-        else:
-            (tmp_path / "index.sqlite").unlink()
-        with open_archive(tmp_path) as archive:
-            ((study_id,),) = archive.index.fetch(sa.select(STUDIES.c.study_id))
-            assert study_id == str(numbers[0])
-
-    def test_rebuild_forgets_what_has_no_object(self, tmp_path: Path):
-        with open_archive(tmp_path) as archive:
-            put(archive, data_set("1.2.1.1"))
-            archive.objects.path_of(key_of("1.2.1.1")).unlink()
-        assert Archive(tmp_path).rebuild() == (0, 0)
-        with open_archive(tmp_path) as archive:
-            assert uids(archive) == []
-
-    def test_no_rebuild_under_a_server(self, tmp_path: Path):
-        with open_archive(tmp_path) as archive:
-            put(archive, data_set("1.2.1.1"))
-            with pytest.raises(MisuseError, match="another server"):
-                Archive(tmp_path).rebuild()
-            assert len(uids(archive)) == 1
-
-    def test_a_newer_index_is_refused(self, tmp_path: Path):
-        with open_archive(tmp_path) as archive, archive.index._engine.begin() as connection:
-            connection.execute(sa.text("update alembic_version set version_num = '9999'"))
-        with pytest.raises(MisuseError, match="newer dimse"), open_archive(tmp_path):
-            raise AssertionError
-        with open_archive(tmp_path, index=f"sqlite:///{tmp_path}/other.sqlite"):
-            pass  # the lock was given back
-
-    @pytest.mark.parametrize(
-        "url",
-        ["nonsense", "mysql://u:secret@host/db", "postgresql+psycopg://u:secret@127.0.0.1:1/d"],
-    )
-    def test_an_index_that_cannot_be(self, tmp_path: Path, url: str):
-        """The error names it, and no password."""
-        with pytest.raises(MisuseError, match="index") as caught, open_archive(tmp_path, index=url):
-            raise AssertionError
-        assert "secret" not in str(caught.value)
-
-    def test_the_migrations_make_the_tables_of_the_schema(self, archive: Archive):
-        with archive.index._engine.connect() as connection:
-            context = MigrationContext.configure(connection)
-            assert compare_metadata(context, METADATA) == []
-            assert context.get_current_revision() == migrations.NEWEST
-
-
-def texts(log: list[dict[str, Any]]) -> list[str]:
-    return [
-        event["log_format"].format(**event) for event in log if event.get("log_format") is not None
-    ]
-
-
 class TestCommitThread:
     @pytest_twisted.ensureDeferred
     async def test_a_commit_does_not_wait_for_queries(self, tmp_path: Path) -> None:
@@ -491,6 +229,12 @@ class TestCommitThread:
 
 
 class TestIndex:
+    def test_the_migrations_make_the_tables_of_the_schema(self, archive: Archive):
+        with archive.index._engine.connect() as connection:
+            context = MigrationContext.configure(connection)
+            assert compare_metadata(context, METADATA) == []
+            assert context.get_current_revision() == migrations.NEWEST
+
     @pytest.mark.parametrize("text", ["C:\\u0000x", "a\\u0000", "\\", '"', "nul \\x00"])
     def test_text_that_looks_like_an_escape(self, archive: Archive, text: str):
         """It is found as it is, and breaks no answer."""
