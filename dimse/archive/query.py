@@ -1,9 +1,11 @@
 """C-FIND of the archive: Patient Root and Study Root, at all levels (PS3.4 C.4.1)."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 
 from pydicom import Dataset
+from pydicom.datadict import keyword_for_tag
 from sqlalchemy.exc import SQLAlchemyError
+from twisted.logger import Logger
 
 from dimse.archive.answers import AnswerEncoding
 from dimse.archive.attributes import REQUIRED, UNIQUE, Attributes, Level
@@ -39,6 +41,9 @@ SUPPORTED = QueryOptions(
 INDEX_FAILED = Status(0xC001)
 """Unable to process, of C-FIND, C-GET and C-MOVE (PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4)."""
 
+_log = Logger()
+
+_FEW = 10  # keys that the log names
 _LEVEL = 0x00080052
 _RETRIEVE_AE_TITLE, _AVAILABILITY = 0x00080054, 0x00080056
 _OF_ALL = frozenset((_RETRIEVE_AE_TITLE, _AVAILABILITY))
@@ -78,6 +83,12 @@ class Finder:
         """
         ae_title = self._ae_title or operation.ae_title
         query = Query(identifier, operation, ae_title, self._unknown_matches)
+        if query.ignored:
+            _log.info(
+                "{peer}: C-FIND: keys that are not matched: {keys}",
+                peer=operation.peer,
+                keys=_keywords(query.ignored),
+            )
         selection = Selection(self._index, query.level, query.keys)
         pages, left = selection.pages(), False
 
@@ -97,6 +108,12 @@ class Finder:
         except SQLAlchemyError as error:
             raise self._index.failed(error, INDEX_FAILED) from error
         return answers
+
+
+def _keywords(tags: Sequence[int]) -> str:
+    """For the log, of many the first."""
+    names = [keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in tags[:_FEW]]
+    return ", ".join(names) + (f" and {len(tags) - _FEW} more" if len(tags) > _FEW else "")
 
 
 class Query:
@@ -123,8 +140,10 @@ class Query:
         lowest = Level.IMAGE if options.relational else self.level
         self.keys = {tag: key for tag, key in keys.items() if LEVELS.get(tag, 4) <= lowest}
         others = keys.keys() - self.keys.keys()
-        supported = all(tag in _OF_ALL and is_universal(keys[tag]) for tag in others)
-        self.pending = PENDING if supported else PENDING_WARNING
+        self.ignored = sorted(
+            tag for tag in others if not (tag in _OF_ALL and is_universal(keys[tag]))
+        )
+        self.pending = PENDING_WARNING if self.ignored else PENDING
         self._returned = {tag: key for tag, key in self.keys.items() if LEVELS[tag] <= self.level}
         self._constant: Attributes = {
             _LEVEL: self.level.name,

@@ -142,7 +142,6 @@ class QuerySCP:
         async def answer(data: bytes) -> int | Outcome:
             syntax = operation.context.transfer_syntax
             identifier = received(data, operation)
-            what = asked(identifier)
             matches: Any = self._find(identifier, operation)
             count = 0
             async with aclosing(matches) if hasattr(matches, "aclose") else nullcontext():
@@ -153,7 +152,7 @@ class QuerySCP:
                     data = found if isinstance(found, bytes) else encode(found, syntax)
                     await operation.pending(status, data)
                     count += 1
-            say(operation, what, f"{count} matches")
+            say(operation, asked(identifier), f"{count} matches")
             return SUCCESS
 
         return Performing(
@@ -165,6 +164,7 @@ def asked(identifier: Dataset) -> str:
     """What a line in the log tells of an Identifier: its level and its UIDs, of many the first.
 
     Nothing else, for other keys tell of patients; what only calls itself a UID is left out too.
+    It converts what it reads, so who performs the operation has the Identifier first, as it came.
     """
     try:
         found = [str(identifier.get("QueryRetrieveLevel"))]

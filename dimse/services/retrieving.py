@@ -208,11 +208,10 @@ class RetrieveSCP:
 
         async def answer(data: bytes) -> Outcome:
             identifier = received(data, operation)
-            what = asked(identifier)
-            place = None
+            place, to = None, ""
             if isinstance(request, CMoveRQ):
                 title = request.move_destination
-                what += f", to {escaped(title)}"
+                to = f", to {escaped(title)}"
                 place = self._resolve(title)
                 if place is None:
                     comment = f"destination {escaped(title)} is not known here"
@@ -223,7 +222,7 @@ class RetrieveSCP:
             results = self._get(operation, found)
             if place is not None:
                 results = self._move(operation, found, place)
-            return await _count(operation, what, len(found), results)
+            return await _count(operation, asked(identifier) + to, len(found), results)
 
         return Performing(answer, operation.association.limits.identifier_length)
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
+from twisted.logger import formatEvent
 
 from dimse import PATIENT_ROOT, STUDY_ROOT, QueryOptions, QuerySCP, StatusError
 from dimse.archive import selection
@@ -237,6 +238,15 @@ class TestKeys:
         """A study that lacks the attribute does not."""
         found = client.find("STUDY", StudyInstanceUID="", **keys)
         assert studies(found) == [f"1.2.{number}" for number in sorted(expected)]
+
+    def test_the_log_names_keys_that_are_not_matched_and_no_values(self, archive: Archive):
+        with Network() as network:
+            keys = {"StudyStatusID": "SECRET", "SeriesNumber": "", "PatientID": "SECRET"}
+            Client(network, archive).find("STUDY", StudyInstanceUID="", **keys)
+            said = [formatEvent(event) or "" for event in network.events]
+        expected = "C-FIND: keys that are not matched: SeriesNumber, StudyStatusID"
+        assert [line for line in said if line.endswith(expected)]
+        assert not [line for line in said if "SECRET" in line]
 
     def test_unknown_values_match_if_told_so(self, archive: Archive):
         """Of required keys that are not unique (PS3.4 C.2.2.1.2)."""

@@ -4,7 +4,6 @@ import gc
 import os
 import signal
 import socket
-import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,11 @@ from dimse import (
     Limits,
     MemoryStore,
     MisuseError,
-    StatusError,
     StorageSCP,
     VerificationSCP,
     associate,
     echo,
     find,
-    get,
-    get_contexts,
     listen,
     move,
     store,
@@ -43,8 +39,6 @@ from dimse import (
 from dimse.archive.archive import Archive
 from dimse.server.options import Options
 from dimse.server.service import Node, makeService
-from dimse.services.instance import Instance
-from tests.archive.queries import element, read
 from tests.peers import free_port
 from tests.wire import CT_STORAGE, IMPLICIT, VERIFICATION
 
@@ -314,55 +308,6 @@ class TestMakeService:
         assert (raised.value.source, raised.value.reason) == (3, 2)  # PS3.8 9.3.4
         await first.release()
         await service.stopService()
-
-
-def invalid(*others: bytes) -> bytes:
-    """A data set with values that are not of their VRs, which pydicom warns of, quoting them."""
-    secret = b"SECRET"
-    return b"".join(
-        sorted(
-            [
-                element(0x00080005, "CS", b"SECRET_CS"),
-                element(0x00080020, "DA", secret),
-                element(0x00080060, "CS", b"SECRET*"),
-                element(0x00181160, "DS", secret),
-                element(0x0020000D, "UI", b"1.2"),
-                element(0x00200013, "IS", secret),
-                *others,
-            ],
-            key=lambda each: struct.unpack_from("<HH", each),
-        )
-    )
-
-
-class TestPatientData:
-    @pytest_twisted.ensureDeferred
-    async def test_values_that_pydicom_warns_of_enter_no_log(
-        self,
-        log: Sequence[LogEvent],
-        folder: Path,
-        caplog: pytest.LogCaptureFixture,
-        recwarn: pytest.WarningsRecorder,
-    ) -> None:
-        """Neither of what is stored, nor of a query, nor of what is converted for a C-GET."""
-        service, address = made(folder)
-        uids = element(0x00080016, "UI", CT_STORAGE.encode()), element(0x00080018, "UI", b"1.2.3")
-        data = invalid(*uids, element(0x0020000E, "UI", b"1.2.1"))
-        async with associate(address, [(CT_STORAGE, [EXPLICIT]), STUDY_ROOT.find]) as association:
-            assert await store(association, Instance(CT_STORAGE, "1.2.3", EXPLICIT, data)) == 0
-            keys = read(invalid(element(0x00080052, "CS", b"IMAGE")))
-            with pytest.raises(StatusError, match="0xA900"):
-                await find(association, keys)
-        identifier = Dataset()
-        identifier.QueryRetrieveLevel, identifier.StudyInstanceUID = "STUDY", "1.2"
-        contexts = get_contexts(STUDY_ROOT, [CT_STORAGE], [IMPLICIT])
-        with MemoryStore() as received:
-            async with associate(address, contexts) as association:
-                assert (await get(association, identifier, received)).completed == 1
-            assert received.instances[0].instance().transfer_syntax == IMPLICIT
-        await service.stopService()
-        said = [str(each.message) for each in recwarn] + [formatEvent(event) for event in log]
-        assert "SECRET" not in "\n".join([*said, caplog.text])
 
 
 def write(file: Path, *peers: str, **more: str) -> list[str]:
