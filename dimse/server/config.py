@@ -50,6 +50,7 @@ class Configuration:
     durability: str = "full"
     transfer_syntaxes: Sequence[str] = ()
     promiscuous: bool = False
+    forget_lost: bool = False
     index: str | None = None
     unknown_matches: bool = False
     worklist: Path | None = None
@@ -102,6 +103,7 @@ _FIELDS = {
     ("storage", "durability"): "durability",
     ("storage", "transfer_syntaxes"): "transfer_syntaxes",
     ("storage", "promiscuous"): "promiscuous",
+    ("storage", "forget_lost"): "forget_lost",
     ("index", "url"): "index",
     ("query", "unknown_matches"): "unknown_matches",
     ("worklist", "folder"): "worklist",

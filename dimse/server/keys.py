@@ -103,6 +103,14 @@ KEYS: tuple[Key, ...] = (
         "--promiscuous",
     ),
     Key(
+        "storage",
+        "forget_lost",
+        kinds.FLAG,
+        "start although many instances of the index are gone from the folder, and forget them",
+        "`false`",
+        "--forget-lost",
+    ),
+    Key(
         "index",
         "url",
         kinds.INDEX_URL,

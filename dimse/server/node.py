@@ -75,13 +75,18 @@ class Node(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain, close the store; fires when all is done."""
-        if self._hangup is not None:
-            signal.signal(signal.SIGHUP, self._hangup)
-            self._hangup = None
         stopped = self._unbind().addCallback(
             lambda _: self._factory.drain(self._factory.limits.grace)
         )
-        return stopped.addCallback(lambda _: self._store.close())
+        stopped.addCallback(lambda _: self._store.close())
+        return stopped.addBoth(self._hear_no_hangups)
+
+    def _hear_no_hangups(self, outcome: Any) -> Any:
+        """Not before the end: the signal would kill a node that still commits."""
+        if self._hangup is not None:
+            signal.signal(signal.SIGHUP, self._hangup)
+            self._hangup = None
+        return outcome
 
     def _unbind(self) -> Deferred[Any]:
         if not self._bound:

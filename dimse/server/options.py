@@ -110,6 +110,7 @@ class Options(UsageOptions):
     ]
     optFlags = [  # noqa: RUF012  as usage.Options wants it
         ["promiscuous", None, "take instances of unknown, such as private, SOP classes too"],
+        ["forget-lost", None, "start although many instances are gone from the storage folder"],
     ]
 
     def __init__(self) -> None:
@@ -208,6 +209,7 @@ _OPTIONS = {
     "durability": "durability",
     "transfer_syntaxes": "transfer-syntax",
     "promiscuous": "promiscuous",
+    "forget_lost": "forget-lost",
     "index": "index",
     "worklist": "worklist",
     "study_timeout": "study-timeout",

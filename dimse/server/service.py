@@ -11,6 +11,7 @@ from twisted.python.usage import UsageError
 
 from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
+from dimse.implementation import CALLING_AE_TITLE
 from dimse.server.node import Node
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
@@ -42,6 +43,7 @@ def makeService(options: Options) -> Node:
         durability=configuration.durability,
         limits=limits,
         unknown_matches=configuration.unknown_matches,
+        forget_lost=configuration.forget_lost,
         worklist=configuration.worklist,
         study_timeout=configuration.study_timeout,
         notified=peers.notified,
@@ -50,6 +52,7 @@ def makeService(options: Options) -> Node:
     services = archive.scps(
         destinations=peers.destination,
         reports=peers.place,
+        ae_title=None if configuration.ae_titles else CALLING_AE_TITLE,
         transfer_syntaxes=configuration.transfer_syntaxes or None,
         promiscuous=configuration.promiscuous,
     )

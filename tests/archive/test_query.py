@@ -241,7 +241,7 @@ class TestKeys:
 
     def test_the_log_names_keys_that_are_not_matched_and_no_values(self, archive: Archive):
         with Network() as network:
-            keys = {"StudyStatusID": "SECRET", "SeriesNumber": "", "PatientID": "SECRET"}
+            keys: Any = {"StudyStatusID": "SECRET", "SeriesNumber": "", "PatientID": "SECRET"}
             Client(network, archive).find("STUDY", StudyInstanceUID="", **keys)
             said = [formatEvent(event) or "" for event in network.events]
         expected = "C-FIND: keys that are not matched: SeriesNumber, StudyStatusID"

@@ -110,7 +110,7 @@ class Archive:
                 break
         return False
 
-    def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+    def _find(self, event: Any) -> Iterator[tuple[Any, Dataset | None]]:
         self._asked(event)
         for match in self.matches:
             yield self.pending, match

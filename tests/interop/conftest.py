@@ -19,17 +19,19 @@ from tests.interop.syntaxes import (
     VIDEO,
     VIDEO_STORAGE,
 )
-from tests.peers import Argument, free_port, running, tool, twistd_dimse
+from tests.peers import Argument, free_port, running, tool
 
 Factory = pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: Factory) -> Iterator[Receiver]:
-    """`twistd dimse`."""
-    storage = tmp_path_factory.mktemp("store")
-    with twistd_dimse(storage) as server:
-        yield Receiver(server.port, storage / "objects")
+    """A node that keeps what comes as it comes; the archive refuses what it cannot index."""
+    storage, port = tmp_path_factory.mktemp("store"), free_port()
+    args: list[Argument] = [sys.executable, "-m", "tests.interop.file_store_node", str(port)]
+    args.append(storage)
+    with running(args, port, cwd=ROOT):
+        yield Receiver(port, storage / "objects")
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ ALL = """
     durability = "relaxed"
     transfer_syntaxes = ["ExplicitVRLittleEndian", "1.2.840.10008.1.2"]
     promiscuous = true
+    forget_lost = true
 
     [index]
     url = "sqlite:///elsewhere"
@@ -97,6 +98,7 @@ class TestFile:
             durability="relaxed",
             transfer_syntaxes=(EXPLICIT, IMPLICIT),
             promiscuous=True,
+            forget_lost=True,
             index=f"sqlite:///{file.parent}/elsewhere",
             unknown_matches=True,
             worklist=file.parent / "items",
