@@ -105,14 +105,21 @@ def _has(encodings: Sequence[str], vr: str, text: str) -> bool:
     DICOM is ASCII, and so are all other VRs."""
     if vr not in CUSTOMIZABLE_CHARSET_VR:
         return False
-    encodings = ["ascii" if each == default_encoding else each for each in encodings]
     try:
         return all(
-            decode_bytes(encode_string(part, encodings), encodings, set()) == part
+            not (default_encoding in encodings and _is_latin_1(part))
+            and decode_bytes(encode_string(part, encodings), encodings, set()) == part
             for part in _DELIMITERS.split(text)
             if not part.isascii()
         )
     except (UnicodeError, LookupError, UserWarning):  # a warning, where those are errors
+        return False
+
+
+def _is_latin_1(text: str) -> bool:
+    try:
+        return bool(text.encode("latin-1"))
+    except UnicodeEncodeError:
         return False
 
 

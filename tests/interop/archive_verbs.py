@@ -45,6 +45,8 @@ async def found(query: Query, **peer: Any) -> dict[str, Any]:
     model = MODELS[query.model]
     options = QueryOptions(**dict.fromkeys(query.options, True))
     asked: Any = dataset(identifier(query))
+    if not asked.get("SpecificCharacterSet") and not all(str(e.value).isascii() for e in asked):
+        asked.SpecificCharacterSet = "ISO_IR 192"  # the library sends no text that is not declared
     extended = {model.find: options} if query.options else {}
     async with associate(contexts=[model.find], extended=extended, **peer) as to:
         matches = await find(to, asked, model)

@@ -248,4 +248,4 @@ def test_availability_when_a_study_has_ended(tmp_path: Path, modality: Modality)
     assert [
         (each.ReferencedSOPInstanceUID, each.InstanceAvailability, each.RetrieveAETitle)
         for each in series.ReferencedSOPSequence
-    ] == [("1.2.1.1", "ONLINE", "ARCHIVE"), ("1.2.1.2", "ONLINE", "ARCHIVE")]
+    ] == [("1.2.1.1", "ONLINE", "DIMSE"), ("1.2.1.2", "ONLINE", "DIMSE")]

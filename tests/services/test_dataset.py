@@ -165,3 +165,20 @@ class TestNoValueIsNamed:
         with pytest.raises(DimseError) as caught:
             decode(b"\xff" * 7, syntax)
         assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["*=山田*", "Yamada^Tarou=山田^太郎=やまだ^たろう", "山田?"])
+def test_wild_cards_beside_text_of_a_code_extension(name: str):
+    """Behind Japanese text, ASCII is in force again (PS3.5 6.1.2.5.3)."""
+    keys = Dataset()
+    keys.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    keys.PatientName = name
+    assert decode(encode(keys, EXPLICIT), EXPLICIT).PatientName == name
+
+
+def test_latin_1_is_none_of_a_code_extension_that_lacks_it():
+    keys = Dataset()
+    keys.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    keys.PatientName = "Müller"
+    with pytest.raises(MisuseError, match="does not declare"):
+        encode(keys, EXPLICIT)
