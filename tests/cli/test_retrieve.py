@@ -271,7 +271,7 @@ class TestGet:
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate(timeout=SECONDS)
         assert (process.returncode, stderr) == (130, "")
-        assert stdout.startswith("0 received, ")
+        assert stdout.startswith("0 received; ")
         assert list(tmp_path.iterdir()) == []
 
     def test_progress_on_a_terminal(self, archive: Archive, tmp_path: Path) -> None:
