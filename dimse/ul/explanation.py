@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydicom._uid_dict import UID_dictionary
 
-from dimse.sop_classes import SOP_CLASSES, serves
+from dimse.sop_classes import SOP_CLASSES, STORAGE_SOP_CLASSES, serves
 from dimse.uids import UID_LENGTH, is_uid
 from dimse.ul.items import PresentationContextAC, PresentationContextRQ, RoleSelection
 from dimse.ul.negotiation import (
@@ -69,7 +69,9 @@ def omissions(
     proposed = {role.sop_class_uid for role in _user(request).roles}
     uids = dict.fromkeys(context.abstract_syntax for context in request.contexts)
     retrieves = any(uid in SOP_CLASSES and SOP_CLASSES[uid].operations == "C-GET" for uid in uids)
-    for uid in uids if retrieves else ():  # who stores alone needs to be no SCP
+    for uid in uids:
+        if uid in STORAGE_SOP_CLASSES and not retrieves:
+            continue  # who stores alone needs to be no SCP
         ours = supported.get(uid)
         if ours and ours.scu and not (ours.scp or ours.without_roles or uid in proposed):
             yield f"{_name(uid)}: the requestor did not propose to be its SCP (PS3.7 D.3.3.4)"
