@@ -23,6 +23,7 @@ from dimse import (
     Association,
     FileStore,
     Reply,
+    Retrieval,
     associate,
     echo,
     find,
@@ -106,9 +107,11 @@ async def cancelled(
         if answers.status == CANCEL:
             break
     assert answers.status is not None
-    final = await answers
     said = {"status": int(answers.status), "echo": int(await echo(to))}
-    return said if final == [] else {**said, "completed": final.completed}
+    if not isinstance(answers, Retrieval):
+        return said
+    assert answers.outcome is not None
+    return {**said, "completed": answers.outcome.completed}
 
 
 async def normalized(to: Association, service: str) -> dict[str, Any]:
