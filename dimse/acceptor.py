@@ -30,7 +30,7 @@ from dimse.errors import (
 from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
-from dimse.ul import tracing
+from dimse.ul import tcp, tracing
 from dimse.ul.explanation import omissions
 from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -211,7 +211,10 @@ class _Connection:
         if factory.admit is None or factory.refusal(self.host) is not None:
             self._decide(Admission(), request, peer)
             return
-        admitting: Deferred[Any] = maybeDeferred(factory.admit, Requesting(peer, request))
+        encrypted, certificate = tcp.security_of(protocol.transport)
+        host = _host(protocol.transport.getPeer())
+        requesting = Requesting(peer, request, host, encrypted, certificate)
+        admitting: Deferred[Any] = maybeDeferred(factory.admit, requesting)
         self._admitting = admitting
         protocol.expect_answer(lambda: self._too_slow(request, peer))
         admitting.addCallbacks(self._admitted, self._refused, (request, peer), {}, (request, peer))

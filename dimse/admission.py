@@ -2,12 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dimse.errors import MisuseError
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer
 from dimse.ul.items import UserIdentityRQ
 from dimse.ul.pdu import AssociateRQ
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 _LONGEST_RESPONSE = 0xFFFF - 2  # the length of the sub-item holds that of the response too
 
@@ -17,11 +21,16 @@ class Requesting:
     """Who asks for an association, and how: what `admit` decides about.
 
     `peer` is its AE title and address, `request` all that it says, `user_identity` who its user
-    is, if it says so (PS3.7 D.3.3.7).
+    is, if it says so (PS3.7 D.3.3.7). `host` is its address alone, "" where it has none, as on a
+    UNIX socket. `encrypted` says whether it came over TLS, and `certificate` holds the one that it
+    showed there, verified already.
     """
 
     peer: Peer
     request: AssociateRQ
+    host: str = ""
+    encrypted: bool = False
+    certificate: "Certificate | None" = None
 
     @property
     def user_identity(self) -> UserIdentityRQ | None:

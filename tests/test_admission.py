@@ -67,6 +67,17 @@ def test_refused(network: Network):
     assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 1, 3)
 
 
+def test_who_asks(network: Network):
+    """The address without its port; and what came in clear has no certificate."""
+    verdict = Verdict()
+    pending = request(network, verdict)
+    verdict.verdict.callback(None)
+    network.result(pending)
+    (asked,) = verdict.asked
+    assert asked.peer.address.rpartition(":")[0] == asked.host != ""
+    assert (asked.encrypted, asked.certificate) == (False, None)
+
+
 def test_other_scps_and_limits(network: Network):
     """What this requestor gets, and no other one."""
     limits = Limits(maximum_length=8192)

@@ -1,10 +1,13 @@
 """What we do to a TCP connection beyond Twisted: its options, and its socket."""
 
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.protocols.policies import ProtocolWrapper
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 # One read: 64 KiB, Twisted's default, costs a third of the rate with large instances; 1 MiB is
 # slower again (page faults). It is also the mark above which Twisted asks us to stop writing.
@@ -43,6 +46,14 @@ def send_now(tcp: Any, data: bytes) -> int:
     except OSError:
         return 0
     return sent
+
+
+def security_of(transport: Any) -> "tuple[bool, Certificate | None]":
+    """Whether it is TLS, and the certificate of the peer, if it showed one."""
+    if not ISSLTransport.providedBy(transport):
+        return False, None
+    shown: Any = transport.getPeerCertificate()
+    return True, shown.to_cryptography() if shown is not None else None
 
 
 def describe(address: Any) -> str:
