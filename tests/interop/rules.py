@@ -259,8 +259,6 @@ RETRIEVALS = (
     Retrieval("-S", IMAGE, _IMAGE_2, "1.1.2"),
     Retrieval("-O", PATIENT, {"PatientID": "P7"}, "7.1.1 7.1.2"),
     Retrieval("-O", STUDY, _OF_P1 | _STUDY_1, _FIRST),
+    Retrieval("-S", STUDY, {"StudyInstanceUID": f"{ROOT}.{IMPLICIT}"}, "9.1.1 9.1.2"),
 )
-"""Of each model and level."""
-
-IMPLICIT_STUDY = Retrieval("-S", STUDY, {"StudyInstanceUID": f"{ROOT}.{IMPLICIT}"}, "9.1.1 9.1.2")
-"""In Implicit VR Little Endian."""
+"""Of each model and level; the last is in Implicit VR Little Endian."""

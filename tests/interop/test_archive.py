@@ -18,7 +18,6 @@ from tests.interop.exchanges import ARCHIVE, keys
 from tests.interop.rules import (
     CHARACTER_SETS,
     FLAGS,
-    IMPLICIT_STUDY,
     NEGOTIATED,
     QUERIES,
     REFUSED,
@@ -173,7 +172,7 @@ def test_getscu(
         check_same(take(folder), sent(case.found, collected))
 
 
-@by_title([*RETRIEVALS, IMPLICIT_STUDY])
+@by_title(RETRIEVALS)
 def test_movescu(case: Retrieval, archive: Archive, own_port: int, collected: Path, tmp_path: Path):
     """Brings to itself what was sent, bit for bit."""
     program = dcmtk("movescu", "+B", "-aem", "MOVESCU", "+P", str(own_port))
