@@ -288,21 +288,10 @@ def propose(
     """The request for (abstract syntax, transfer syntaxes) pairs, with ids 1, 3, 5 ...
 
     `window` holds how many operations we invoke and perform at a time; the default, one of each,
-    is not proposed. Raises `MisuseError` for no or more than 128 contexts, or a wrong AE title or
-    UID.
+    is not proposed. Raises `MisuseError` for 0 or over 128 contexts, a wrong AE title or UID.
     """
     pairs = list(contexts)
-    if not 1 <= len(pairs) <= MAXIMUM_CONTEXTS:
-        raise MisuseError(f"{len(pairs)} presentation contexts instead of 1 to 128 (PS3.8 9.3.2.2)")
-    for title in (called_ae_title, calling_ae_title):
-        if not is_ae_title(title):
-            raise MisuseError(f"{title!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
-    for abstract_syntax, transfer_syntaxes in pairs:
-        for uid in (abstract_syntax, *transfer_syntaxes):
-            if not is_uid(uid):
-                raise MisuseError(f"{uid!r} is no UID (PS3.5 9.1)")
-        if not transfer_syntaxes:
-            raise MisuseError(f"no transfer syntax for {abstract_syntax} (PS3.8 9.3.2.2)")
+    _check_proposal(pairs, (called_ae_title, calling_ae_title))
     return AssociateRQ(
         called_ae_title=called_ae_title.strip(),
         calling_ae_title=calling_ae_title.strip(),
@@ -324,6 +313,20 @@ def propose(
             user_identity=user_identity,
         ),
     )
+
+
+def _check_proposal(pairs: Sequence[tuple[str, Sequence[str]]], ae_titles: Iterable[str]) -> None:
+    if not 1 <= len(pairs) <= MAXIMUM_CONTEXTS:
+        raise MisuseError(f"{len(pairs)} presentation contexts instead of 1 to 128 (PS3.8 9.3.2.2)")
+    for title in ae_titles:
+        if not is_ae_title(title):
+            raise MisuseError(f"{title!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
+    for abstract_syntax, transfer_syntaxes in pairs:
+        for uid in (abstract_syntax, *transfer_syntaxes):
+            if not is_uid(uid):
+                raise MisuseError(f"{uid!r} is no UID (PS3.5 9.1)")
+        if not transfer_syntaxes:
+            raise MisuseError(f"no transfer syntax for {abstract_syntax} (PS3.8 9.3.2.2)")
 
 
 def settle(
