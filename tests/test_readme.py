@@ -32,4 +32,4 @@ def test_serves_with_options_that_exist() -> None:
 
 
 def test_runs_pytest() -> None:
-    assert shlex.split(TEST)[4:] == ["-m", "pytest"]
+    assert shlex.split(TEST)[4:] == ["-m", "pytest", "-n", "2"]
