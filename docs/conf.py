@@ -35,6 +35,7 @@ TABLES = {
     table.__name__.replace("_", "-"): table
     for table in (
         facts.archive_differences,
+        facts.worklist_differences,
         facts.archive_keys,
         facts.configuration,
         facts.hostile_cases,

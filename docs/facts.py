@@ -13,8 +13,8 @@ from dimse.limits import Limits
 from dimse.message.status import CATEGORIES, Status
 from dimse.message.statuses import ROWS
 from dimse.server.keys import KEYS
-from tests.interop.differences import DIFFERENCES
-from tests.interop.rules import CHARACTER_SETS, QUERIES, REFUSED, shown
+from tests.interop.differences import DIFFERENCES, WORKLIST_DIFFERENCES
+from tests.interop.rules import CHARACTER_SETS, QUERIES, REFUSED, WORKLIST_QUERIES, shown
 
 TESTS = Path(__file__).parents[1] / "tests"
 
@@ -134,4 +134,12 @@ def archive_differences() -> list[list[str]]:
             ours = f"finds {query.found}" if query.found else "0xA900"
             keys = f"`{shown(query.keys)}`" if query.keys else ""
             rows.append([query.rule, query.level, keys, ours, theirs, why])
+    return rows
+
+
+def worklist_differences() -> list[list[str]]:
+    """The queries that DCMTK's wlmscpfs answers otherwise than the worklist."""
+    rows = [["key", "the worklist finds", "wlmscpfs", "why"]]
+    for query, (theirs, why) in WORKLIST_DIFFERENCES.items():
+        rows.append([f"`{query}`", WORKLIST_QUERIES[query], theirs or "nothing", why])
     return rows

@@ -5,6 +5,8 @@ The documentation prints `DIFFERENCES`.
 
 from collections.abc import Mapping
 
+from tests.interop.rules import STEP
+
 _NUMBER = (
     "Numbers compare as numbers here, as text there: how they do is left to an archive"
     " (PS3.4 C.2.2.2.1)"
@@ -145,3 +147,21 @@ DIFFERENCES: Mapping[str, tuple[str, str]] = {
     "no key: StudyDate=2024* -S STUDY": ("(Success)", _NO_MATCH),
     "no key: StudyTime=99 -S STUDY": ("(Success)", _NO_MATCH),
 }
+
+_NO_WILD_CARDS = (
+    "Every key of text takes wild cards here, some do there: Table K.6-1 asks for them in names"
+    " alone, PS3.4 C.2.2.2.4 allows them"
+)
+_NO_KEY_THERE = "It does not match this key, and ignores it (PS3.4 C.2.2.1.3)"
+
+WORKLIST_DIFFERENCES: Mapping[str, tuple[str, str]] = {
+    "PatientID=P?": ("", _NO_WILD_CARDS),
+    "PatientID=*3": ("", _NO_WILD_CARDS),
+    "PatientName=doe*": ("", _CASE),
+    "StudyInstanceUID=1.2.3": ("1 2 3 4 5", _NO_KEY_THERE),
+    f"{STEP}Modality=M*": ("", _NO_WILD_CARDS),
+    f"{STEP}ScheduledStationAETitle=CT?": ("", _NO_WILD_CARDS),
+    f"{STEP}ScheduledProcedureStepID=S5": ("1 2 3 4 5", _NO_KEY_THERE),
+    f"{STEP}ScheduledPerformingPhysicianName=strange*": ("", _CASE),
+}
+"""Query of the worklist to what wlmscpfs finds of items 1 to 5, and why that is another answer."""

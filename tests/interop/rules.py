@@ -262,3 +262,35 @@ RETRIEVALS = (
     Retrieval("-S", STUDY, {"StudyInstanceUID": f"{ROOT}.{IMPLICIT}"}, "9.1.1 9.1.2"),
 )
 """Of each model and level; the last is in Implicit VR Little Endian."""
+
+STEP = "ScheduledProcedureStepSequence[0]."
+
+WORKLIST_QUERIES = {
+    "": "1 2 3 4 5",
+    "PatientID=P2": "2",
+    "PatientID=P?": "1 2 3 4 5",
+    "PatientID=*3": "3",
+    "PatientID=p2": "",
+    "PatientName=Doe^Jane": "1 5",
+    "PatientName=Doe*": "1 3 5",
+    "PatientName=doe*": "1 3 5",
+    "PatientName=?oe^Jane": "1 4 5",
+    "AccessionNumber=A1": "1",
+    "AccessionNumber=A*": "1 2 3 4",
+    "RequestedProcedureID=R4": "4",
+    "StudyInstanceUID=1.2.3": "3",
+    f"{STEP}Modality=MR": "2",
+    f"{STEP}Modality=M*": "2",
+    f"{STEP}ScheduledStationAETitle=CT2": "3",
+    f"{STEP}ScheduledStationAETitle=CT?": "1 2 3 4 5",
+    f"{STEP}ScheduledProcedureStepStartDate=20260102": "2",
+    f"{STEP}ScheduledProcedureStepStartDate=20260102-20260103": "2 3",
+    f"{STEP}ScheduledProcedureStepStartDate=20260104-": "4 5",
+    f"{STEP}ScheduledProcedureStepStartDate=-20260102": "1 2",
+    f"{STEP}ScheduledProcedureStepStartTime=120000": "1 2 3 5",
+    f"{STEP}ScheduledProcedureStepStartTime=1300-": "4",
+    f"{STEP}ScheduledProcedureStepID=S5": "5",
+    f"{STEP}ScheduledPerformingPhysicianName=Strange*": "5",
+    f"{STEP}ScheduledPerformingPhysicianName=strange*": "5",
+}
+"""A query for each key and each kind of matching it has (PS3.4 K.6.1.2), and what it finds."""
