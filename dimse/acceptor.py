@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from dimse.admission import Admission, Admit, Requesting
 from dimse.association import Association
+from dimse.budget import Budget
 from dimse.errors import (
     AssociationError,
     AssociationRejectedError,
@@ -69,6 +70,7 @@ class AcceptorFactory(ServerFactory):
             if not is_ae_title(title):
                 raise MisuseError(f"{title!r} is no AE title of 1 to 16 characters (PS3.5 6.2)")
         self.limits = limits
+        self.budget = Budget(limits.kept_length)
         self.clock = clock
         self.scps = tuple(scps)
         self.admit = admit
@@ -251,6 +253,7 @@ class _Connection:
             limits=admission.limits or factory.limits,
             clock=factory.clock,
             scps=factory.scps if admission.scps is None else admission.scps,
+            budget=factory.budget,
         )
         self.protocol.user = self.association
         factory.established(self.host, _host(address))

@@ -8,6 +8,7 @@ from typing import Self
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from dimse.budget import Budget
 from dimse.errors import (
     AbortReason,
     AbortSource,
@@ -66,6 +67,7 @@ class Association:
         limits: Limits,
         clock: IReactorTime,
         scps: Iterable[SCP] = (),
+        budget: Budget | None = None,
     ) -> None:
         """Of what both sides said; raises `ProtocolError` when that makes no association."""
         self.contexts = settle(request, answer, requestor=is_requestor)
@@ -77,6 +79,7 @@ class Association:
         self.request_pdu, self.answer_pdu = request, answer
         self.is_requestor = is_requestor
         self.limits = limits
+        self.budget = budget or Budget(limits.kept_length)
         self.clock = clock
         self.events = protocol.events
         self.seconds = clock.seconds

@@ -74,6 +74,13 @@ class Limits:
         "of a data set of DIMSE-N",
         KIB,
     )
+    kept_length: int = _limit(
+        # One association may keep 32 MiB for its request; 500 of them would be 16 GiB.
+        256 * MIB,
+        "bytes",
+        "of the Identifiers and DIMSE-N data sets that all associations of an acceptor keep",
+        KIB,
+    )
     instance_length: int = _limit(
         # Whole slide images pass 10 GiB; a stream without an end has to stop somewhere.
         64 * GIB,

@@ -10,7 +10,6 @@ from zope.interface import implementer
 
 from dimse.errors import DimseError, StatusError
 from dimse.message.base import Request
-from dimse.message.status import OUT_OF_RESOURCES
 from dimse.ul.negotiation import AcceptedContext, SupportedContext
 from dimse.ul.tcp import describe
 
@@ -144,34 +143,49 @@ class Operation:
 
 
 class Performing:
-    """A sink for what is no stream: it keeps the data set, at most `longest` bytes, and then runs
-    `perform(data)`, a coroutine that returns a status or an `Outcome`."""
+    """A sink for what is no stream: it keeps the data set and then runs `perform(data)`, a
+    coroutine that returns a status or an `Outcome`.
+
+    A data set above `longest` bytes is answered with the status `too_long`, one that does not fit
+    beside those of the other associations with `no_room`, until some of them are performed.
+    """
 
     def __init__(
         self,
+        operation: Operation,
         perform: Callable[[bytes], Coroutine["Deferred[Any]", Any, int | Outcome]],
         longest: int,
         *,
-        too_long: int = OUT_OF_RESOURCES,
+        too_long: int,
+        no_room: int,
     ) -> None:
+        self._budget = operation.association.budget
         self._perform = perform
         self._longest = longest
-        self._too_long = too_long
+        self._too_long, self._no_room = too_long, no_room
         self._data = bytearray()
 
     def write(self, data: memoryview) -> None:
         """Keep it."""
         if len(self._data) + len(data) > self._longest:
             raise StatusError(self._too_long, f"a data set above {self._longest} bytes")
+        if not self._budget.take(len(data)):
+            raise StatusError(self._no_room, f"all data sets above {self._budget.length} bytes")
         self._data += data
 
     def finish(self) -> "Deferred[int | Outcome]":
         """Perform."""
-        return Deferred.fromCoroutine(self._perform(bytes(self._data)))
+        performing = Deferred.fromCoroutine(self._perform(bytes(self._data)))
+        return performing.addBoth(self._performed)
 
     def abort(self, reason: DimseError) -> None:
         """Nothing was begun."""
+        self._performed(None)
+
+    def _performed(self, outcome: Any) -> Any:
+        self._budget.give_back(len(self._data))
         self._data.clear()
+        return outcome
 
 
 class SCP(Protocol):

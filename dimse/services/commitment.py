@@ -240,7 +240,8 @@ class _CommitmentPerformer(ABC):
             return SUCCESS if returned is None else returned
 
         longest = operation.association.limits.dataset_length
-        return Performing(answer, longest, too_long=RESOURCE_LIMITATION)
+        refused = RESOURCE_LIMITATION
+        return Performing(operation, answer, longest, too_long=refused, no_room=refused)
 
     @abstractmethod
     def _check_type(self, request: Any) -> None:

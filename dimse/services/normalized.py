@@ -295,7 +295,8 @@ class NormalizedSCP:
             return _outcome(operation, returned)
 
         longest = operation.association.limits.dataset_length
-        return Performing(answer, longest, too_long=RESOURCE_LIMITATION)
+        refused = RESOURCE_LIMITATION
+        return Performing(operation, answer, longest, too_long=refused, no_room=refused)
 
 
 def _received(operation: Operation, data: bytes) -> Dataset:

@@ -16,6 +16,7 @@ from dimse.message.base import Request
 from dimse.message.messages import MEDIUM, CFindRQ
 from dimse.message.status import (
     IDENTIFIER_MISMATCH,
+    OUT_OF_RESOURCES,
     PENDING,
     PENDING_CODES,
     PENDING_WARNING,
@@ -155,9 +156,9 @@ class QuerySCP:
             say(operation, asked(identifier), f"{count} matches")
             return SUCCESS
 
-        return Performing(
-            answer, operation.association.limits.identifier_length, too_long=IDENTIFIER_MISMATCH
-        )
+        longest = operation.association.limits.identifier_length
+        too_long, no_room = IDENTIFIER_MISMATCH, OUT_OF_RESOURCES
+        return Performing(operation, answer, longest, too_long=too_long, no_room=no_room)
 
 
 def asked(identifier: Dataset) -> str:

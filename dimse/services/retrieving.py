@@ -27,10 +27,12 @@ from dimse.limits import Limits
 from dimse.message.messages import CGetRQ, CMoveRQ
 from dimse.message.status import (
     CANCEL,
+    IDENTIFIER_MISMATCH,
     MOVE_DESTINATION_UNKNOWN,
     PENDING,
     SUBOPERATIONS_WARNING,
     SUCCESS,
+    UNABLE_TO_COUNT_MATCHES,
     UNABLE_TO_PERFORM_SUBOPERATIONS,
     UNRECOGNIZED_OPERATION,
     Category,
@@ -224,7 +226,9 @@ class RetrieveSCP:
                 results = self._move(operation, found, place)
             return await _count(operation, asked(identifier) + to, len(found), results)
 
-        return Performing(answer, operation.association.limits.identifier_length)
+        longest = operation.association.limits.identifier_length
+        too_long, no_room = IDENTIFIER_MISMATCH, UNABLE_TO_COUNT_MATCHES
+        return Performing(operation, answer, longest, too_long=too_long, no_room=no_room)
 
     async def _get(
         self, operation: Operation, found: Iterable[Sendable]

@@ -256,7 +256,7 @@ def test_h_d20_private_elements_before_the_keys(network: Network, count: int):
     node = Node(network, IMPLICIT)
     data = element(b"", 0x00071010) * count + GOOD
     kept = count == 120_000
-    expected = [0] * 4 if kept else [0xA900, 0xA700, 0xA700, 0x0106]
+    expected = [0] * 4 if kept else [0xA900, 0xA900, 0xA900, 0x0106]
     assert node.statuses(data, IMPLICIT) == expected
     assert [each.StudyInstanceUID for each in node.asked] == ["1.2.3"] * (4 if kept else 0)
 
