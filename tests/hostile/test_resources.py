@@ -1,0 +1,210 @@
+"""H-R: peers that only want to hold what others need. Each test is named by its case."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import execute
+
+from dimse import FileStore, QuerySCP, StorageSCP
+from dimse.acceptor import AcceptorFactory
+from dimse.errors import TimedOutError
+from dimse.limits import Limits
+from dimse.message.messages import CFindRQ
+from dimse.services.dataset import encode
+from dimse.sop_classes import STUDY_ROOT
+from dimse.ul.pdu import Abort, AssociateAC, AssociateRJ, PDataTF
+from tests.memory import Net, RawPeer
+from tests.scripted import ECHO, RELEASE_RQ, RQ, STORE, data
+from tests.wire import IMPLICIT
+
+LIMITS = Limits()
+LIMIT_EXCEEDED = AssociateRJ(2, 3, 2)  # PS3.8 9.3.4
+
+
+@pytest.fixture
+def factory(net: Net) -> AcceptorFactory:
+    return net.acceptor()
+
+
+def associated(net: Net, factory: AcceptorFactory, host: str = "10.0.0.1") -> RawPeer:
+    client = net.client(factory, host)
+    client.send(RQ)
+    assert isinstance(client.news[0], AssociateAC)
+    return client
+
+
+def echoes(net: Net, factory: AcceptorFactory, host: str = "10.9.9.9") -> None:
+    """A peer that behaves has its turn, without time going by."""
+    client = associated(net, factory, host)
+    client.send(ECHO)
+    assert isinstance(client.news[0], PDataTF)
+    client.send(RELEASE_RQ)
+    client.close()
+
+
+def reason(client: RawPeer) -> str:
+    error = client.subject.user.ended
+    assert isinstance(error, TimedOutError)
+    return error.which
+
+
+def test_h_r01_five_thousand_that_say_nothing(net: Net, factory: AcceptorFactory):
+    """Fifty of each address; they count apart from associations, and are gone after ARTIM."""
+    before = [associated(net, factory, f"10.1.0.{number}") for number in range(10)]
+    silent = []
+    for number in range(5000):
+        address = IPv4Address("TCP", f"10.0.0.{number % 9}", 1000 + number)
+        if (protocol := factory.buildProtocol(address)) is not None:
+            silent.append(net.raw(protocol, address.host))
+        if number % 500 == 0:
+            echoes(net, factory)
+    assert len(silent) == 9 * LIMITS.connections_per_address
+    net.advance(LIMITS.artim)
+    assert all(client.closed for client in silent)
+    assert not any(client.closed for client in before)
+    assert factory.buildProtocol(IPv4Address("TCP", "10.0.0.0", 1)) is not None
+
+
+def test_h_r02_three_hundred_that_trickle(net: Net, factory: AcceptorFactory):
+    """A byte now and then moves no deadline."""
+    trickling = [net.client(factory, f"10.0.0.{number % 6}") for number in range(300)]
+    for second in range(int(LIMITS.artim)):
+        for client in trickling:
+            client.transport.write(RQ[second : second + 1])
+        net.run()
+        assert not any(client.closed for client in trickling)
+        net.advance(1)
+    assert all(client.closed for client in trickling)
+    echoes(net, factory)
+
+
+def test_h_r03_idle(net: Net, factory: AcceptorFactory):
+    client = associated(net, factory)
+    net.advance(LIMITS.idle)
+    assert client.news == [Abort(0, 0)]
+    assert reason(client) == "idle"
+    net.advance(LIMITS.artim)
+    assert client.closed
+
+
+def test_h_r04_kept_alive_by_echoes(net: Net, factory: AcceptorFactory):
+    """One address holds no more than its share, however long it holds it."""
+    most = LIMITS.associations_per_address
+    clients = [associated(net, factory) for _ in range(most)]
+    for _ in range(3):
+        net.advance(LIMITS.idle - 1)
+        for client in clients:
+            client.send(ECHO)
+    assert not any(client.closed for client in clients)
+    late = net.client(factory)
+    late.send(RQ)
+    assert late.news == [LIMIT_EXCEEDED]
+    echoes(net, factory)
+
+
+@pytest.mark.parametrize("trickle", [0, 60])
+def test_h_r05_stalled_in_a_data_set(net: Net, tmp_path: Path, trickle: int):
+    """Nothing of it stays."""
+    limits = Limits(disk_reserve=0)
+    store = FileStore(tmp_path / "store", limits=limits, durability="relaxed", in_thread=execute)
+    client = associated(net, net.acceptor([StorageSCP(store.open())]))
+    client.send(STORE, data(bytes(1000), last=False))
+    assert list((tmp_path / "store" / "incoming").iterdir()) != []
+    for _ in range(trickle):
+        client.send(data(b"ab", last=False))
+        net.advance(1)
+    net.advance(LIMITS.progress)
+    assert reason(client) == "progress"
+    assert list((tmp_path / "store" / "incoming").iterdir()) == []
+    store.close()
+
+
+class TestHR06NeverReading:
+    """Who does not read is gone after the time to write; nothing piles up for it."""
+
+    def test_h_r06_answers(self, net: Net):
+        asked = 0
+
+        async def many(*_: object) -> AsyncIterator[Dataset]:
+            nonlocal asked
+            while asked < 100_000:
+                asked += 1
+                match = Dataset()
+                match.StudyInstanceUID = "1.2"
+                yield match
+
+        client = net.client(net.acceptor([QuerySCP(many)]))
+        client.associate([(STUDY_ROOT.find, [IMPLICIT])])
+        client.link.far.bufferSize = 1000
+        client.stop_reading()
+        keys = Dataset()
+        keys.QueryRetrieveLevel = "STUDY"
+        request = CFindRQ(message_id=1, affected_sop_class_uid=STUDY_ROOT.find, priority=0)
+        client.command(request, encode(keys, IMPLICIT))
+        net.advance(LIMITS.write_stall)
+        assert reason(client) == "write_stall"
+        assert client.link.far.lost
+        assert asked < 1000
+        assert len(client.link.far.buffer) < 100_000
+
+    def test_h_r06_an_answer_to_the_request(self, net: Net, factory: AcceptorFactory):
+        client = net.client(factory)
+        client.link.far.bufferSize = 1
+        client.stop_reading()
+        client.send(RQ)
+        net.advance(LIMITS.write_stall)
+        assert client.link.far.lost
+
+    def test_h_r06_a_release(self, net: Net, factory: AcceptorFactory):
+        client = associated(net, factory)
+        client.link.far.bufferSize = 1
+        client.stop_reading()
+        client.send(RELEASE_RQ)
+        net.advance(LIMITS.artim + LIMITS.close)
+        assert client.link.far.lost
+
+    def test_h_r06_a_flood_of_echoes(self, net: Net, factory: AcceptorFactory):
+        """Answers to 10,000 requests are not kept for who takes none of them."""
+        client = associated(net, factory)
+        client.link.far.bufferSize = 1000
+        client.stop_reading()
+        client.send(ECHO * 10_000)
+        assert len(client.link.far.buffer) < 10_000
+        net.advance(LIMITS.write_stall)
+        assert client.link.far.lost
+
+
+def test_h_r07_a_flood_of_associations(net: Net, factory: AcceptorFactory):
+    """Above the limit each is rejected as transient; who leaves makes room at once."""
+    hosts = [f"10.0.0.{number}" for number in range(10)]
+    clients = [
+        associated(net, factory, hosts[number % 10]) for number in range(LIMITS.associations)
+    ]
+    for _ in range(300):
+        late = net.client(factory, "10.7.7.7")
+        late.send(RQ)
+        assert late.news == [LIMIT_EXCEEDED]
+        late.close()
+    clients[0].abort()
+    echoes(net, factory)
+
+
+@pytest.mark.parametrize("end", ["cut", "abort"])
+def test_h_r08_a_storm_of_aborts(net: Net, tmp_path: Path, end: str):
+    """In the middle of a C-STORE: no file, no timer and no slot is left of any."""
+    limits = Limits(disk_reserve=0)
+    store = FileStore(tmp_path / "store", limits=limits, durability="relaxed", in_thread=execute)
+    factory = net.acceptor([StorageSCP(store.open())])
+    for _ in range(500):
+        client = associated(net, factory)
+        client.send(STORE, data(bytes(1000), last=False))
+        if end == "abort":
+            client.abort()
+        client.link.cut()
+    assert list((tmp_path / "store" / "incoming").iterdir()) == []
+    assert net.clock.getDelayedCalls() == []
+    assert (factory._associated, factory._waiting, factory._connections) == ({}, {}, set())
+    store.close()
