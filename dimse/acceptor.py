@@ -31,6 +31,7 @@ from dimse.errors import (
 from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
+from dimse.security.trail import AuditTrail
 from dimse.ul import tcp, tracing
 from dimse.ul.explanation import omissions
 from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
@@ -50,7 +51,8 @@ class AcceptorFactory(ServerFactory):
     about each requestor, and may take its time: it returns an `Admission` or None, or a Deferred
     or coroutine of one, and raises `AssociationRejectedError` to reject. A connection
     counts against `Limits.connections` until it is an association, then against
-    `Limits.associations`; what is above is not accepted, or rejected as transient.
+    `Limits.associations`; what is above is not accepted, or rejected as transient. `audit` is told
+    who was kept out.
     """
 
     noisy = False
@@ -64,6 +66,7 @@ class AcceptorFactory(ServerFactory):
         limits: Limits,
         clock: IReactorTime,
         admit: Admit | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         titles = frozenset(title.strip() for title in ae_titles)
         for title in titles:
@@ -74,6 +77,7 @@ class AcceptorFactory(ServerFactory):
         self.clock = clock
         self.scps = tuple(scps)
         self.admit = admit
+        self.audit = audit
         self._titles = titles or None
         self._policy = self._policy_of(self.scps, limits)
         self._connections: set[_Connection] = set()
@@ -291,6 +295,8 @@ class _Connection:
             error=error,
             why=f": {answer.why}" if answer.why else "",
         )
+        if self._factory.audit is not None:
+            self._factory.audit.rejected(peer, request.called_ae_title, error)
         self._negotiated("rejected", 0)
         self.protocol.reject(answer)
 
@@ -383,6 +389,7 @@ def listen(
     ae_titles: Iterable[str] = (),
     limits: Limits | None = None,
     admit: Admit | None = None,
+    audit: AuditTrail | None = None,
     reactor: Any = None,
 ) -> Deferred[Listener]:
     """Accept associations (PS3.8 7.1).
@@ -390,7 +397,7 @@ def listen(
     `endpoint` is a server endpoint or its string, such as `tcp:11112` or
     `tcp:11112:interface=127.0.0.1`. `scps` say what is supported and perform it. `ae_titles` are
     the called AE titles to answer to, any if there is none. `admit` decides about each
-    requestor, as `AcceptorFactory` says.
+    requestor, and `audit` is told who was kept out, as `AcceptorFactory` says.
 
     Fires with the `Listener`; fails with what the `listen` of the endpoint fails with. Raises
     `MisuseError` for a wrong AE title and `ValueError` for a wrong endpoint string.
@@ -398,7 +405,12 @@ def listen(
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
     factory = AcceptorFactory(
-        scps, ae_titles=ae_titles, limits=limits or Limits(), clock=reactor, admit=admit
+        scps,
+        ae_titles=ae_titles,
+        limits=limits or Limits(),
+        clock=reactor,
+        admit=admit,
+        audit=audit,
     )
     server: Any = serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
     listening: Deferred[IListeningPort] = server.listen(factory)

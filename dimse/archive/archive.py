@@ -25,6 +25,7 @@ from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Status
 from dimse.performing import SCP, Operation
+from dimse.security.trail import CREATED, THERE, AuditTrail
 from dimse.services.part10 import LONGEST_HEAD, data_set_offset, file_head, identity_of
 from dimse.services.partial_file import InThread, in_reactor_thread
 from dimse.services.query import QuerySCP
@@ -92,7 +93,8 @@ class Archive:
     `worklist` is a folder with worklist items in files. `on_study_end(study)` is called with an
     `EndedStudy` when nothing of a study came for `study_timeout` seconds, or with 0 when the
     association that brought its last instance is over; the peers of `notified()`, an AE title
-    and a `Destination` each, are then told that it is available. `clock` is the reactor.
+    and a `Destination` each, are then told that it is available. `clock` is the reactor. `audit` is
+    told what comes, is sent, and is asked for.
     """
 
     log = Logger()
@@ -108,6 +110,7 @@ class Archive:
         unknown_matches: bool = False,
         forget_lost: bool = False,
         in_thread: InThread = in_reactor_thread,
+        audit: AuditTrail | None = None,
         **department: Any,
     ) -> None:
         durable = is_durable(durability)
@@ -120,9 +123,12 @@ class Archive:
         self._unknown_matches = unknown_matches
         self._forget_lost = forget_lost
         self._in_thread = in_thread
+        self._audit = audit
         self._commit_thread = CommitThread() if in_thread is in_reactor_thread else None
         self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
-        self._department = Department(self.index, self.objects.digest, in_thread, **department)
+        self._department = Department(
+            self.index, self.objects.digest, in_thread, audit=audit, **department
+        )
 
     def __str__(self) -> str:
         """Where instances go and how safe they are, for a log."""
@@ -170,9 +176,21 @@ class Archive:
         def committed(status: int) -> int:
             if incoming.stored is not None:
                 self._department.received(incoming.stored, incoming.operation)
+            self._tell(incoming, CREATED if incoming.object.published else THERE)
             return status
 
-        return self._commits.add(incoming).addCallback(committed)
+        def failed(failure: Failure) -> Failure:
+            known = isinstance(failure.value, StatusError)
+            self._tell(incoming, CREATED, str(failure.value) if known else "it failed")
+            return failure
+
+        return self._commits.add(incoming).addCallbacks(committed, failed)
+
+    def _tell(self, incoming: _Incoming, action: str, failure: str = "") -> None:
+        stored = incoming.stored
+        if self._audit is not None and stored is not None:
+            uid = stored.received.sop_class_uid
+            self._audit.received(incoming.operation, uid, stored.attributes, action, failure)
 
     def _commit(self, group: list[_Incoming]) -> list[Status | Failure]:
         """Objects first, then their rows in one transaction; runs in a thread."""
@@ -356,17 +374,20 @@ class Archive:
             unknown_matches=self._unknown_matches,
             ae_title=ae_title,
         )
-        retriever = retrieval.Retriever(self.index, self.objects, self._in_thread)
+        retriever = retrieval.Retriever(
+            self.index, self.objects, self._in_thread, with_studies=self._audit is not None
+        )
         models = list(dict.fromkeys(query.MODELS.values()))
         return [
             StorageSCP(self, **storage),
-            QuerySCP(finder.find, models, options=query.SUPPORTED),
+            QuerySCP(finder.find, models, options=query.SUPPORTED, audit=self._audit),
             RetrieveSCP(
                 retriever.retrieve,
                 models,
                 destinations=destinations,
                 options=retrieval.SUPPORTED,
                 ae_title=ae_title,
+                audit=self._audit,
             ),
             *self._department.scps(destinations if reports is None else reports, ae_title),
         ]

@@ -16,6 +16,7 @@ from dimse.archive.studies import EndedStudy, Studies
 from dimse.archive.worklist import SUPPORTED, StoredWorklist, WorklistFinder, WorklistItems
 from dimse.archive.worklist_files import WorklistFolder
 from dimse.performing import SCP, Operation
+from dimse.security.trail import AuditTrail
 from dimse.services.commitment import CommitmentSCP
 from dimse.services.partial_file import InThread
 from dimse.services.procedure_step import ProcedureStepSCP
@@ -43,12 +44,14 @@ class Department:
         on_study_end: Callable[[EndedStudy], Any] | None = None,
         notified: Notified | None = None,
         clock: Any = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         if clock is None:  # late, for whoever imports it installs it
             from twisted.internet import reactor as clock
         self._resolve: Callable[[str], Place | None] = lambda ae_title: None
         self._ae_title: str | None = None
         self._open = self._serves = False
+        self._audit = audit
         self._commitments = Commitments(index, digest, in_thread, self._place_of, clock)
         self._steps = Steps(index, in_thread)
         items: list[WorklistItems] = [StoredWorklist(index)]
@@ -92,7 +95,7 @@ class Department:
         return [
             CommitmentSCP(self._commitments.request),
             ProcedureStepSCP(self._steps),
-            QuerySCP(self._finder.find, [MODALITY_WORKLIST], options=SUPPORTED),
+            QuerySCP(self._finder.find, [MODALITY_WORKLIST], options=SUPPORTED, audit=self._audit),
         ]
 
     def _place_of(self, ae_title: str) -> Place | None:

@@ -1,6 +1,7 @@
 """What a C-GET or C-MOVE asks of the archive (PS3.4 C.4.2, C.4.3)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 
 import sqlalchemy as sa
@@ -14,11 +15,12 @@ from dimse.archive.index import STORED, Index, stored_instance
 from dimse.archive.matching import Key, SingleValue, UIDList, Universal, is_universal
 from dimse.archive.objects import ObjectStore, key_of
 from dimse.archive.query import INDEX_FAILED, MODELS, check_upper_keys, level_of
-from dimse.archive.rows import patient_of
+from dimse.archive.rows import attributes_of, patient_of
 from dimse.archive.schema import INSTANCES, STUDIES, Select
 from dimse.errors import StatusError
 from dimse.message.status import IDENTIFIER_MISMATCH
 from dimse.performing import Operation
+from dimse.security.audit import Study
 from dimse.services.extended import RetrieveOptions
 from dimse.services.instance import Instance
 from dimse.services.partial_file import InThread
@@ -28,6 +30,8 @@ SUPPORTED = RetrieveOptions(relational=True)
 """What of extended negotiation the archive does (PS3.4 C.5.2.1)."""
 
 _PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
+_STUDY = (STUDIES.c.study_uid, STUDIES.c.attributes)
+_AT_ONCE = 500  # studies in one query
 _COLUMNS: Mapping[Level, "sa.Column[str]"] = {
     Level.STUDY: INSTANCES.c.study_uid,
     Level.SERIES: INSTANCES.c.series_uid,
@@ -35,12 +39,23 @@ _COLUMNS: Mapping[Level, "sa.Column[str]"] = {
 
 
 class Retriever:
-    """Finds what is to be sent: `retrieve` is what a `RetrieveSCP` is given."""
+    """Finds what is to be sent: `retrieve` is what a `RetrieveSCP` is given.
 
-    def __init__(self, index: Index, objects: ObjectStore, in_thread: InThread) -> None:
+    With `with_studies` each Instance says whose it is, for an audit trail.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        objects: ObjectStore,
+        in_thread: InThread,
+        *,
+        with_studies: bool = False,
+    ) -> None:
         self._index = index
         self._objects = objects
         self._in_thread = in_thread
+        self._with_studies = with_studies
 
     def retrieve(self, identifier: Dataset, operation: Operation) -> "Deferred[list[Instance]]":
         """The instances in the order of series and number.
@@ -60,12 +75,29 @@ class Retriever:
         try:
             several = patients is not None and len(self._index.fetch(patients)) > 1
             rows = [] if several else self._index.fetch(statement)
+            studies = self._studies({row.study_uid for row in rows}) if self._with_studies else {}
         except SQLAlchemyError as error:
             raise self._index.failed(error, INDEX_FAILED) from error
         if several:
             comment = "several patients have this ID: IssuerOfPatientID is needed"
             raise StatusError(IDENTIFIER_MISMATCH, comment, (_ISSUER,))
-        return [self._objects.instance(stored_instance(row)) for row in rows]
+        instances = [self._objects.instance(stored_instance(row)) for row in rows]
+        if not studies:
+            return instances
+        return [
+            replace(instance, study=studies.get(row.study_uid))
+            for instance, row in zip(instances, rows, strict=True)
+        ]
+
+    def _studies(self, uids: set[str]) -> dict[str, Study]:
+        """Whose they are, by Study Instance UID."""
+        wanted = sorted(uids)
+        studies: dict[str, Study] = {}
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = STUDIES.c.study_uid.in_(wanted[start : start + _AT_ONCE])
+            for row in self._index.fetch(sa.select(*_STUDY).where(some)):
+                studies[row.study_uid] = Study.of(attributes_of(row.attributes))
+        return studies
 
 
 def _patients(keys: Mapping[int, Key]) -> Select:
@@ -97,7 +129,7 @@ def _statement(
         raise StatusError(
             IDENTIFIER_MISMATCH, f"{keyword} is needed (PS3.4 C.4.2.2.1)", (UNIQUE[level],)
         )
-    statement = sa.select(*STORED).order_by(
+    statement = sa.select(*STORED, INSTANCES.c.study_uid).order_by(
         INSTANCES.c.study_uid,
         INSTANCES.c.series_uid,
         sa.func.length(INSTANCES.c.number),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from stat import S_ISREG
@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 
 from dimse.errors import DimseError, MisuseError, NotAnInstanceError
+from dimse.security.audit import Study
 from dimse.services.dataset import check_text, culprit
 from dimse.uids import is_uid
 
@@ -100,7 +101,7 @@ class Instance:
 
     `data` holds the data set, without preamble and file meta information, in
     `transfer_syntax`; for a file it is None and `path`, `offset` and `length` (bytes) say where
-    the data set is.
+    the data set is. `study` is whose it is, for an audit trail.
     """
 
     sop_class_uid: str
@@ -110,6 +111,7 @@ class Instance:
     path: Path | None = None
     offset: int = 0
     length: int = 0
+    study: Study | None = field(default=None, compare=False, repr=False)  # it names the patient
 
     @classmethod
     def of(cls, source: "str | os.PathLike[str] | Dataset | Instance") -> "Instance":

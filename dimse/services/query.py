@@ -25,6 +25,7 @@ from dimse.message.status import (
 )
 from dimse.performing import Operation, Outcome, Performing
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
+from dimse.security.trail import AuditTrail
 from dimse.services.answers import Answers
 from dimse.services.dataset import decode, encode, uids_of
 from dimse.services.extended import Options, answers
@@ -111,7 +112,8 @@ class QuerySCP:
     other async iterator will do, and is closed if it has `aclose`. It yields Datasets that hold
     what was asked for, or pairs of a Pending status (FF00H, FF01H) and one; it raises `StatusError`
     to fail. A pair with any other status ends it: that status is the answer. What was negotiated
-    is in `operation.association.extended`. Raises `MisuseError` for another kind of function.
+    is in `operation.association.extended`. `audit` is told of every query. Raises `MisuseError` for
+    another kind of function.
     """
 
     def __init__(
@@ -121,11 +123,13 @@ class QuerySCP:
         *,
         options: Options | None = None,
         transfer_syntaxes: Sequence[str] = DEFAULT_TRANSFER_SYNTAXES,
+        audit: AuditTrail | None = None,
     ) -> None:
         if isgeneratorfunction(find) or iscoroutinefunction(find):
             raise MisuseError("find has to be an async generator function: async def, and yield")
         extended = answers(options, [model.find for model in models if model.find])
         self._find = find
+        self._audit = audit
         self.contexts: Mapping[str, SupportedContext] = {
             uid: SupportedContext(tuple(transfer_syntaxes), extended=answer)
             for uid, answer in extended.items()
@@ -142,6 +146,8 @@ class QuerySCP:
 
         async def answer(data: bytes) -> int | Outcome:
             syntax = operation.context.transfer_syntax
+            if self._audit is not None:
+                self._audit.queried(operation, data)
             identifier = received(data, operation)
             matches: Any = self._find(identifier, operation)
             count = 0

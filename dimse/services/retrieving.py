@@ -1,7 +1,7 @@
 """Retrieval as SCP: what C-GET and C-MOVE ask for is sent, one sub-operation after the other
 (PS3.4 C.4.2.3, C.4.3.3)."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +40,8 @@ from dimse.message.status import (
 )
 from dimse.performing import Operation, Outcome, Performing, escaped
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
+from dimse.security.audit import Study
+from dimse.security.trail import AuditTrail, Sending, host_of
 from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
 from dimse.services.extended import Options, answers
@@ -161,7 +163,7 @@ class RetrieveSCP:
     compressed, for that is what can always be sent.
 
     An instance that cannot be sent counts as failed, and the others go on; the log says why, and
-    the Error Comment of the final response why the first did.
+    the Error Comment of the final response why the first did. `audit` is told what was sent.
     """
 
     def __init__(
@@ -174,11 +176,13 @@ class RetrieveSCP:
         sop_classes: Iterable[str] = STORAGE_SOP_CLASSES,
         transfer_syntaxes: tuple[str, ...] | None = None,
         ae_title: str | None = None,
+        audit: AuditTrail | None = None,
         reactor: Any = None,
     ) -> None:
         if ae_title is not None and not is_ae_title(ae_title):
             raise MisuseError(f"{ae_title!r} is no AE title (PS3.5 6.2)")
         self._ae_title = ae_title
+        self._audit = audit
         if isgeneratorfunction(retrieve) or isasyncgenfunction(retrieve):
             raise MisuseError("retrieve has to return what is to be sent, and not to yield it")
         self._retrieve = retrieve
@@ -210,7 +214,7 @@ class RetrieveSCP:
 
         async def answer(data: bytes) -> Outcome:
             identifier = received(data, operation)
-            place, to = None, ""
+            place, title, to = None, "", ""
             if isinstance(request, CMoveRQ):
                 title = request.move_destination
                 to = f", to {escaped(title)}"
@@ -221,10 +225,17 @@ class RetrieveSCP:
             found = await maybeDeferred(self._retrieve, identifier, operation)
             if not isinstance(found, Sized):
                 found = list(found)
+            total, sending = len(found), None
+            if self._audit is not None:
+                host = "" if place is None else _host(place)
+                sending = self._audit.sending(operation, title, host)
+                found = _announced(found, sending)
             results = self._get(operation, found)
             if place is not None:
                 results = self._move(operation, found, place)
-            return await _count(operation, asked(identifier) + to, len(found), results)
+            if sending is not None:
+                results = _counted(results, sending)
+            return await _count(operation, asked(identifier) + to, total, results)
 
         longest = operation.association.limits.identifier_length
         too_long, no_room = IDENTIFIER_MISMATCH, UNABLE_TO_COUNT_MATCHES
@@ -288,6 +299,39 @@ class RetrieveSCP:
             move_originator=(operation.peer.ae_title, request.message_id),
             reactor=self._reactor or operation.association.clock,
         )
+
+
+def _host(place: Place) -> str:
+    """The host of a destination, as far as it tells."""
+    place = place.place if isinstance(place, Destination) else place
+    return host_of(place) if isinstance(place, str) else ""
+
+
+def _study(source: Sendable) -> tuple[Study, str]:
+    """What an audit trail hears of a source: its study, if it says so, and its SOP class."""
+    if not isinstance(source, Instance):
+        return Study(""), ""
+    return source.study or Study(""), source.sop_class_uid
+
+
+def _announced(found: Iterable[Sendable], sending: Sending) -> Iterator[Sendable]:
+    """What is to be sent, past the audit trail."""
+    for source in found:
+        sending.begin(_study(source)[0])
+        yield source
+
+
+async def _counted(
+    results: AsyncGenerator[SendResult, None], sending: Sending
+) -> AsyncGenerator[SendResult, None]:
+    """The results, past the audit trail."""
+    try:
+        async with aclosing(results):
+            async for result in results:
+                sending.sent(*_study(result.source), ok=result.ok)
+                yield result
+    finally:
+        sending.end()
 
 
 async def _count(
