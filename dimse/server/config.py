@@ -9,6 +9,7 @@ from typing import Any
 
 from dimse.errors import MisuseError
 from dimse.limits import Limits
+from dimse.security.spool import SPOOL_SIZE
 from dimse.server.keys import KEYS, REPEATED, Key
 from dimse.server.toml_lines import KeyPath, line_of
 
@@ -40,6 +41,17 @@ Peers = Mapping[str, KnownPeer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRules:
+    """Where audit records go: to a collector, a file, both, or nowhere."""
+
+    syslog: str | None = None
+    file: Path | None = None
+    spool: Path | None = None
+    spool_size: int = SPOOL_SIZE
+    source_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """All that a node is told."""
 
@@ -55,6 +67,7 @@ class Configuration:
     unknown_matches: bool = False
     worklist: Path | None = None
     study_timeout: float = 60
+    audit: AuditRules = field(default_factory=AuditRules)
     limits: Limits = field(default_factory=Limits)
     peers: Peers = field(default_factory=dict)
 
@@ -82,6 +95,7 @@ def read_configuration(file: Path) -> Configuration:
     limits = {name: value for (section, name), value in given.items() if section == "limits"}
     return Configuration(
         endpoints=tuple(each["endpoint"] for each in checked.tables["listeners"]),
+        audit=_audit_rules(file.parent, given),
         limits=Limits(**limits),
         peers=peers,
         **values,
@@ -94,6 +108,13 @@ def _beside(file: Path, url: str) -> str:
     if not scheme.startswith("sqlite") or not path or path.startswith(("/", ":", "file:")):
         return url
     return f"{scheme}:///{file.parent.absolute() / path}"
+
+
+def _audit_rules(folder: Path, given: Mapping[tuple[str, str], Any]) -> AuditRules:
+    """The rules, their paths seen from a folder."""
+    rules = {name: value for (section, name), value in given.items() if section == "audit"}
+    paths = {name: folder / rules[name] for name in ("file", "spool") if name in rules}
+    return AuditRules(**rules | paths)
 
 
 _FIELDS = {

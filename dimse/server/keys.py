@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from dimse.archive.files import DURABILITIES
 from dimse.limits import Limits
+from dimse.security.spool import SPOOL_SIZE
 from dimse.server import kinds
 from dimse.server.kinds import Kind
 
@@ -143,6 +144,43 @@ KEYS: tuple[Key, ...] = (
         "that brought its last instance",
         "`60`",
         "--study-timeout",
+    ),
+    Key(
+        "audit",
+        "syslog",
+        kinds.COLLECTOR,
+        "where audit records go",
+        "none",
+        "--audit",
+    ),
+    Key(
+        "audit",
+        "file",
+        kinds.FILE,
+        "a file that audit records are appended to; seen from the folder of this file",
+        "none",
+        "--audit",
+    ),
+    Key(
+        "audit",
+        "spool",
+        kinds.FOLDER,
+        "the folder of records that wait for the collector; seen from that of this file",
+        "`audit-spool` in the storage folder",
+    ),
+    Key(
+        "audit",
+        "spool_size",
+        kinds.quantity("bytes", 1024 * 1024),
+        "what may wait there; more is counted, and lost",
+        f"`{SPOOL_SIZE}`",
+    ),
+    Key(
+        "audit",
+        "source_id",
+        kinds.TEXT,
+        "who reports it, as AuditSourceID",
+        "the first AE title, else the name of the host",
     ),
     Key(
         "peers",

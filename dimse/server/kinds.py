@@ -11,6 +11,7 @@ from pydicom._uid_dict import UID_dictionary
 from twisted.internet.endpoints import serverFromString
 
 from dimse.limits import GIB, KIB, MIB
+from dimse.security.syslog import Collector
 from dimse.uids import is_uid
 from dimse.ul.negotiation import is_ae_title
 
@@ -79,6 +80,11 @@ def host(value: Any) -> str:
     if not name or any(c.isspace() or c in "[]/@" for c in name):
         raise ValueError
     return name
+
+
+def collector(value: Any) -> str:
+    """A syslog collector, as a URL."""
+    return str(Collector.at(text(value)))
 
 
 def one_of(values: Mapping[str, str]) -> Kind:
@@ -176,6 +182,13 @@ TRANSFER_SYNTAXES = several(
 )
 ENDPOINT = Kind('a server endpoint of Twisted, such as "tcp:11112:interface=127.0.0.1"', endpoint)
 FOLDER = Kind("the path of a folder", text)
+FILE = Kind("the path of a file", text)
+TEXT = Kind("a text", text)
+COLLECTOR = Kind(
+    'the URL of a syslog collector, such as "tls://audit.example:6514" or '
+    '"udp://audit.example:514"',
+    collector,
+)
 HOST = Kind("a host name or an address", host)
 PORT = whole(1, 2**16 - 1)
 INDEX_URL = Kind(

@@ -50,6 +50,13 @@ def _of(kind: Kind) -> Callable[[str], Any]:
     return take
 
 
+def _audit_place(text: str) -> dict[str, Any]:
+    """A field of `AuditRules`."""
+    if "://" in text:
+        return {"syslog": _of(kinds.COLLECTOR)(text)}
+    return {"file": _absolute(text)}
+
+
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < inf:  # NaN is not in it either
@@ -96,6 +103,13 @@ class Options(UsageOptions):
             "full",
             "; ".join(f"{k}: {v}" for k, v in DURABILITIES.items()),
             _of(kinds.one_of(DURABILITIES)),
+        ],
+        [
+            "audit",
+            None,
+            None,
+            "where audit records go: tls://HOST:PORT or udp://HOST:PORT, or a file",
+            _audit_place,
         ],
         ["worklist", None, None, "folder of worklist items: DICOM or DICOM JSON files", Path],
         [
@@ -191,6 +205,7 @@ class Options(UsageOptions):
             endpoints=tuple(endpoints) or configuration.endpoints or (f"tcp:{DEFAULT_PORT}",),
             limits=replace(configuration.limits, **limits),
             peers=self._with_addresses(configuration.peers),
+            audit=replace(configuration.audit, **self.get("audit", {})),
             **given,
         )
 

@@ -12,6 +12,7 @@ from twisted.python.usage import UsageError
 from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
 from dimse.implementation import CALLING_AE_TITLE
+from dimse.server.auditing import AuditedStore, audit_trail
 from dimse.server.node import Node
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
@@ -37,6 +38,7 @@ def makeService(options: Options) -> Node:
     clock: Any = reactor
     configuration, limits = options.configuration, options.configuration.limits
     peers = PeerBook(configuration.peers, limits, options.read_peers, configuration.unlisted)
+    trail = audit_trail(configuration, clock)
     archive = Archive(
         configuration.folder,
         index=configuration.index,
@@ -47,6 +49,7 @@ def makeService(options: Options) -> Node:
         worklist=configuration.worklist,
         study_timeout=configuration.study_timeout,
         notified=peers.notified,
+        audit=trail,
         clock=clock,
     )
     services = archive.scps(
@@ -63,9 +66,11 @@ def makeService(options: Options) -> Node:
         limits=limits,
         clock=clock,
         admit=partial(peers.admission, scps),
+        audit=trail,
     )
     renew = peers.renew if options.file is not None else None
-    return Node(factory, archive, configuration.endpoints, renew=renew)
+    store = archive if trail is None else AuditedStore(archive, trail)
+    return Node(factory, store, configuration.endpoints, renew=renew)
 
 
 def _silence_pydicom() -> None:

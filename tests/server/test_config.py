@@ -11,7 +11,7 @@ import pytest
 from twisted.python.usage import UsageError
 
 from dimse import Limits, MisuseError
-from dimse.server.config import Configuration, KnownPeer, read_configuration
+from dimse.server.config import AuditRules, Configuration, KnownPeer, read_configuration
 from dimse.server.keys import KEYS, REPEATED
 from dimse.server.options import Options
 from dimse.server.toml_lines import line_of
@@ -46,6 +46,13 @@ ALL = """
 
     [studies]
     timeout = "2 min"
+
+    [audit]
+    syslog = "tls://audit.example"
+    file = "audit.log"
+    spool = "spool"
+    spool_size = "2 MiB"
+    source_id = "ARCHIVE 1"
 
     [limits]
     idle = "5 min"
@@ -103,6 +110,13 @@ class TestFile:
             unknown_matches=True,
             worklist=file.parent / "items",
             study_timeout=120,
+            audit=AuditRules(
+                syslog="tls://audit.example:6514",
+                file=file.parent / "audit.log",
+                spool=file.parent / "spool",
+                spool_size=2**21,
+                source_id="ARCHIVE 1",
+            ),
             limits=Limits(idle=300, close=2.5, instance_length=2 * 2**30, associations=20),
             peers={
                 "CT1": KnownPeer(
@@ -173,6 +187,10 @@ class TestErrors:
             ("query.unknown_matches", '"yes"', "true or false"),
             ("studies.timeout", "-1", "a number from 0 (s), or a string with a unit"),
             ("studies.timeout", '"2 KiB"', "a number from 0 (s), or a string with a unit"),
+            ("audit.syslog", '"audit.example"', "the URL of a syslog collector"),
+            ("audit.syslog", '"tcp://audit.example:514"', 'such as "tls://audit.example:6514"'),
+            ("audit.file", "true", "the path of a file"),
+            ("audit.spool_size", '"1 KiB"', "an integer from 1048576 (bytes)"),
             ("limits.idle", '"5 minutes"', "a number from 0.001 (s), or a string with a unit"),
             ("limits.idle", "0", "a number from 0.001"),
             ("limits.idle", "inf", "a number from 0.001"),
@@ -435,10 +453,11 @@ class TestExample:
         assert list(configuration.peers) == ["CT1", "WORKSTATION"]
 
     def test_shows_every_key_but_most_limits(self):
-        """The index commented out: who copies the file gets the one in the storage folder."""
+        """The index commented out: who copies the file gets the one in the storage folder; so are
+        audit records, which go to a place of his."""
         text = self.FILE.read_text("utf-8")
-        assert "index" not in tomllib.loads(text)
-        document = tomllib.loads(re.sub(r"(?m)^# (?=\[index\]|url = )", "", text))
+        assert not {"index", "audit"} & tomllib.loads(text).keys()
+        document = tomllib.loads(re.sub(r"(?m)^# (?=\[(index|audit)\]|[a-z_]+ = )", "", text))
         for key in KEYS:
             tables = document[key.section]
             tables = tables if key.section in REPEATED else [tables]

@@ -9,7 +9,7 @@ from twisted.python.usage import UsageError
 
 from dimse.archive.files import DURABILITIES
 from dimse.limits import Limits
-from dimse.server.config import Configuration
+from dimse.server.config import AuditRules, Configuration
 from dimse.server.options import Options
 
 
@@ -71,6 +71,14 @@ class TestValues:
         addresses = {title: peer.address for title, peer in configuration.peers.items()}
         assert addresses == {"WS": "ws:104", "CT 1": "[::1]:11113"}
 
+    def test_audit_records_go_to_a_collector_or_a_file(self, tmp_path: Path) -> None:
+        assert parsed("--audit", "udp://[::1]").audit == AuditRules(syslog="udp://[::1]:514")
+        assert parsed("--audit", "audit.log").audit == AuditRules(file=Path("audit.log").absolute())
+        config = tmp_path / "dimse.toml"
+        config.write_text('[audit]\nsyslog = "tls://a.example"\nsource_id = "HERE"')
+        audit = parsed("--config", str(config), "--audit", "udp://b.example:1514").audit
+        assert audit == AuditRules(syslog="udp://b.example:1514", source_id="HERE")
+
     @pytest.mark.parametrize("durability", DURABILITIES)
     def test_durabilities_are_in_the_help(self, durability: str) -> None:
         assert parsed("--durability", durability).durability == durability
@@ -113,6 +121,8 @@ class TestValues:
             ["--listen", "tpc:104"],
             ["--listen", "104"],
             ["--config", "no-such-file.toml"],
+            ["--audit", "tcp://audit.example:514"],
+            ["--audit", "tls://"],
             ["--peer", "WS"],
             ["--peer", "WS=ws"],
             ["--peer", "WS=:104"],
