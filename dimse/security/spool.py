@@ -233,10 +233,9 @@ class Forwarder:
             self._sending = None
 
     def _went_away(self, error: Exception) -> None:
-        if self._stopped:
-            return
-        self._retry = self._clock.callLater(self._pause, self._try_again)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        if not self._stopped:
+            self._retry = self._clock.callLater(self._pause, self._try_again)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         if not self._away:
             self._away = True
             self._log.error(

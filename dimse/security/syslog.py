@@ -1,8 +1,11 @@
 """Audit records on their way: syslog (RFC 5424) over TLS (RFC 5425) or UDP (RFC 5426), or a file
 (PS3.15 A.6, A.7)."""
 
+import fcntl
 import os
 import socket
+import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,6 +106,17 @@ def over_tls(endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoin
     return secured
 
 
+def _unacknowledged(connection: Any) -> int:
+    """Bytes of the socket that the machine at the other end has not acknowledged; 0 where the
+    platform does not tell."""
+    waiting = bytearray(4)
+    try:
+        fcntl.ioctl(connection.getHandle(), termios.TIOCOUTQ, waiting)  # SIOCOUTQ of Linux
+    except (AttributeError, OSError):
+        return 0
+    return int.from_bytes(waiting, sys.byteorder)
+
+
 @implementer(IHandshakeListener)
 class _Stream(StreamProtocol):
     """A connection to a collector, which never says anything (RFC 5425 4.3)."""
@@ -134,7 +148,7 @@ class _Stream(StreamProtocol):
         return taken
 
     def _look(self) -> None:
-        if not tcp.unacknowledged(self._tcp):
+        if not _unacknowledged(self._tcp):
             self._call = None
             taken, self._taken = self._taken, None
             assert taken is not None

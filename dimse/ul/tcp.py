@@ -1,9 +1,6 @@
 """What we do to a TCP connection beyond Twisted: its options, and its socket."""
 
-import fcntl
 import socket
-import sys
-import termios
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import ISSLTransport, ITCPTransport
@@ -49,17 +46,6 @@ def send_now(tcp: Any, data: bytes) -> int:
     except OSError:
         return 0
     return sent
-
-
-def unacknowledged(tcp: Any) -> int:
-    """Bytes of the socket that the machine at the other end has not acknowledged; 0 where the
-    platform does not tell."""
-    waiting = bytearray(4)
-    try:
-        fcntl.ioctl(tcp.getHandle(), termios.TIOCOUTQ, waiting)  # SIOCOUTQ of Linux
-    except (AttributeError, OSError):
-        return 0
-    return int.from_bytes(waiting, sys.byteorder)
 
 
 def security_of(transport: Any) -> "tuple[bool, Certificate | None]":

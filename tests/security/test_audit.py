@@ -1,7 +1,9 @@
 """Audit messages against the schema of PS3.15 A.5.1 and the tables of A.5.3."""
 
+import re
 from base64 import b64decode
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
 
@@ -54,6 +56,7 @@ def code_of(element: Element | None) -> tuple[Any, ...]:
     return tuple(element.get(name) for name in ("csd-code", "codeSystemName", "originalText"))
 
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
 CODES = [value for value in vars(audit).values() if isinstance(value, Code)]
 
 
@@ -203,3 +206,16 @@ def test_h_t17_any_text_is_one_line_of_xml(text: str) -> None:
 
 def test_spaces_of_other_scripts_stay() -> None:
     assert audit.printable("山田^太郎\u3000様") == "山田^太郎\u3000様"
+
+
+class TestDocumentation:
+    EXAMPLES = re.findall(r"```xml\n(.*?)\n```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+
+    @pytest.mark.parametrize("example", EXAMPLES)
+    def test_its_examples_are_of_the_schema(self, example: str) -> None:
+        checked(re.sub(r"\n *", "", example).encode())
+
+    def test_has_an_example_of_each_event(self) -> None:
+        events = [fromstring(each).find("EventIdentification/EventID") for each in self.EXAMPLES]
+        ours = {root.find("EventIdentification/EventID") for root in map(sent, MESSAGES.values())}
+        assert {code_of(each) for each in events} == {code_of(each) for each in ours}
