@@ -26,7 +26,7 @@ from dimse.services.storage import ReceivedInstance
 _STUDY_UID = 0x0020000D
 
 _KNOWN = 10_000  # studies and series that are remembered as being in the index
-_AT_ONCE = 500  # instances that are forgotten in one transaction
+_AT_ONCE = 500  # instances that are forgotten in one transaction, rows that are read at once
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -254,6 +254,11 @@ class Index:
         with self._transaction() as connection:
             changed = [connection.execute(each).rowcount for each in statements]
         return int(changed[-1])
+
+    def stream(self, statement: Select) -> Iterator[Any]:
+        """The rows that a query finds, a few of them in memory at a time."""
+        with self._engine.connect() as connection:
+            yield from connection.execution_options(yield_per=_AT_ONCE).execute(statement)
 
     def fetch(self, statement: Select) -> Sequence[Any]:
         """The rows that a query finds."""

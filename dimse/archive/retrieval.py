@@ -1,8 +1,12 @@
 """What a C-GET or C-MOVE asks of the archive (PS3.4 C.4.2, C.4.3)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import product
+from tempfile import SpooledTemporaryFile
+from typing import Any
 
 import sqlalchemy as sa
 from pydicom import Dataset
@@ -29,9 +33,12 @@ from dimse.sop_classes import InformationModel
 SUPPORTED = RetrieveOptions(relational=True)
 """What of extended negotiation the archive does (PS3.4 C.5.2.1)."""
 
+_PAGE = 500  # instances at a time: some 350 kB
+_IN_MEMORY = 256 * 1024  # bytes of keys; those of 8,000 instances
+_KEY = 32  # bytes: keys are SHA-256
+
 _PATIENT_ID, _ISSUER = 0x00100020, 0x00100021
 _STUDY = (STUDIES.c.study_uid, STUDIES.c.attributes)
-_AT_ONCE = 500  # studies in one query
 _COLUMNS: Mapping[Level, "sa.Column[str]"] = {
     Level.STUDY: INSTANCES.c.study_uid,
     Level.SERIES: INSTANCES.c.series_uid,
@@ -57,8 +64,8 @@ class Retriever:
         self._in_thread = in_thread
         self._with_studies = with_studies
 
-    def retrieve(self, identifier: Dataset, operation: Operation) -> "Deferred[list[Instance]]":
-        """The instances in the order of series and number.
+    def retrieve(self, identifier: Dataset, operation: Operation) -> "Deferred[Found]":
+        """The instances in the order of series and number, as they are now.
 
         Raises `StatusError` A900H for an identifier that is none of its model, C001H when the
         database fails.
@@ -68,36 +75,83 @@ class Retriever:
         keys = keys_of(identifier)
         statement = _statement(keys, level, model, operation)
         one = _patients(keys) if level is Level.PATIENT else None
-        return self._in_thread(lambda: self._instances(statement, one))
+        return self._in_thread(lambda: self._found(statement, one))
 
-    def _instances(self, statement: Select, patients: Select | None) -> list[Instance]:
+    def _found(self, statement: Select, patients: Select | None) -> "Found":
         """Two patients of one ID are never mixed: `patients` has to find no more than one."""
-        try:
-            several = patients is not None and len(self._index.fetch(patients)) > 1
-            rows = [] if several else self._index.fetch(statement)
+        with _answered(self._index):
+            if patients is not None and len(self._index.fetch(patients)) > 1:
+                comment = "several patients have this ID: IssuerOfPatientID is needed"
+                raise StatusError(IDENTIFIER_MISMATCH, comment, (_ISSUER,))
+            index, objects, in_thread = self._index, self._objects, self._in_thread
+            return Found(index, objects, in_thread, statement, with_studies=self._with_studies)
+
+
+class Found:
+    """Instances to be sent, to be counted and to be iterated over once, by `async for`.
+
+    Their keys are listed at once, so that what comes or goes meanwhile changes no number: of more
+    than a few thousand in a temporary file. The rest is read from the index page by page, in a
+    thread, and nothing of the database is held in between.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        objects: ObjectStore,
+        in_thread: InThread,
+        statement: Select,
+        *,
+        with_studies: bool,
+    ) -> None:
+        self._with_studies = with_studies
+        self._index = index
+        self._objects = objects
+        self._in_thread = in_thread
+        self._keys: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by who iterates
+        for (key,) in index.stream(statement):
+            self._keys.write(bytes.fromhex(key))
+        self._count = self._keys.tell() // _KEY
+
+    def __len__(self) -> int:
+        return self._count
+
+    async def __aiter__(self) -> AsyncIterator[Instance]:
+        with self._keys:
+            for start in range(0, self._count, _PAGE):
+                page: list[Instance] = await self._in_thread(partial(self._page, start))
+                for instance in page:
+                    yield instance
+
+    def _page(self, start: int) -> list[Instance]:
+        with _answered(self._index):
+            self._keys.seek(start * _KEY)
+            packed = self._keys.read(_PAGE * _KEY)
+            keys = [packed[at : at + _KEY].hex() for at in range(0, len(packed), _KEY)]
+            columns = (*STORED, INSTANCES.c.study_uid)
+            rows = self._index.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
             studies = self._studies({row.study_uid for row in rows}) if self._with_studies else {}
-        except SQLAlchemyError as error:
-            raise self._index.failed(error, INDEX_FAILED) from error
-        if several:
-            comment = "several patients have this ID: IssuerOfPatientID is needed"
-            raise StatusError(IDENTIFIER_MISMATCH, comment, (_ISSUER,))
-        instances = [self._objects.instance(stored_instance(row)) for row in rows]
-        if not studies:
-            return instances
-        return [
-            replace(instance, study=studies.get(row.study_uid))
-            for instance, row in zip(instances, rows, strict=True)
-        ]
+        found = {}
+        for row in rows:
+            stored = stored_instance(row)
+            instance = self._objects.instance(stored)
+            study = studies.get(row.study_uid)
+            found[stored.key] = instance if study is None else replace(instance, study=study)
+        return [found[key] for key in keys if key in found]
 
     def _studies(self, uids: set[str]) -> dict[str, Study]:
         """Whose they are, by Study Instance UID."""
-        wanted = sorted(uids)
-        studies: dict[str, Study] = {}
-        for start in range(0, len(wanted), _AT_ONCE):
-            some = STUDIES.c.study_uid.in_(wanted[start : start + _AT_ONCE])
-            for row in self._index.fetch(sa.select(*_STUDY).where(some)):
-                studies[row.study_uid] = Study.of(attributes_of(row.attributes))
-        return studies
+        rows = self._index.fetch(sa.select(*_STUDY).where(STUDIES.c.study_uid.in_(uids)))
+        return {row.study_uid: Study.of(attributes_of(row.attributes)) for row in rows}
+
+
+@contextmanager
+def _answered(index: Index) -> Iterator[None]:
+    """What fails is answered with C001H."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise index.failed(error, INDEX_FAILED) from error
 
 
 def _patients(keys: Mapping[int, Key]) -> Select:
@@ -129,7 +183,7 @@ def _statement(
         raise StatusError(
             IDENTIFIER_MISMATCH, f"{keyword} is needed (PS3.4 C.4.2.2.1)", (UNIQUE[level],)
         )
-    statement = sa.select(*STORED, INSTANCES.c.study_uid).order_by(
+    statement = sa.select(INSTANCES.c.object).order_by(
         INSTANCES.c.study_uid,
         INSTANCES.c.series_uid,
         sa.func.length(INSTANCES.c.number),

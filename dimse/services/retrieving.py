@@ -1,7 +1,15 @@
 """Retrieval as SCP: what C-GET and C-MOVE ask for is sent, one sub-operation after the other
 (PS3.4 C.4.2.3, C.4.3.3)."""
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +55,7 @@ from dimse.services.dataset import encode
 from dimse.services.extended import Options, answers
 from dimse.services.instance import UNCOMPRESSED, Instance, uid_of
 from dimse.services.query import asked, received, say
-from dimse.services.sending import Sendable, SendResult, send, to_its_end
+from dimse.services.sending import Sendable, SendResult, one_by_one, send, to_its_end
 from dimse.services.storage import store
 from dimse.services.transcoding import in_thread
 from dimse.sop_classes import (
@@ -151,12 +159,14 @@ class RetrieveSCP:
     `retrieve(identifier, operation)` returns, or is a coroutine that returns, what is to be sent:
     paths, Datasets and Instances. It raises `StatusError` to refuse. What has a length is not
     copied, and for C-GET taken one by one: an object that makes its Instances as it is iterated
-    over keeps the memory flat, however many there are. An Instance says who it is, so its file is
-    not opened before it is sent. What the peer does not take in its transfer syntax is converted
-    (`transcode`), and for `WITHOUT_BULK_DATA` bulk data is left out (`without_bulk_data`).
-    `destinations` maps the AE titles of C-MOVE destinations to where they are, `"host:port"`, an
-    endpoint or a `Destination`, or is a function that does, with None for one unknown: no other
-    place is ever connected to, as the AE title `ae_title`, or else as what the peer called us.
+    over, in an `async for` if it has to wait for them, keeps the memory flat, however many there
+    are; so does a C-MOVE, which takes up to 10,000 ahead (`send`). An Instance says who it is,
+    so its file is not opened before it is sent. What the peer does not take in its transfer syntax
+    is converted (`transcode`), and for `WITHOUT_BULK_DATA` bulk data is left out
+    (`without_bulk_data`). `destinations` maps the AE titles of C-MOVE destinations to where they
+    are, `"host:port"`, an endpoint or a `Destination`, or is a function that does, with None for
+    one unknown: no other place is ever connected to, as the AE title `ae_title`, or else as what
+    the peer called us.
     `models` are the information models it answers for, `options` what it supports of the extended
     negotiation of those that have these. For C-GET it takes the SCU role of `sop_classes`, with
     `transfer_syntaxes`; unless they are given any, but of those in one context first what is not
@@ -242,13 +252,13 @@ class RetrieveSCP:
         return Performing(operation, answer, longest, too_long=too_long, no_room=no_room)
 
     async def _get(
-        self, operation: Operation, found: Iterable[Sendable]
+        self, operation: Operation, found: Iterable[Sendable] | AsyncIterable[Sendable]
     ) -> AsyncGenerator[SendResult, None]:
         """Send on the association of the request, which ends with it.
 
         The sub-operation that is under way when it is cancelled ends first, so that it counts.
         """
-        for source in found:
+        async for source in one_by_one(found):
             try:
                 instance = Instance.of(source)
             except DimseError as error:
@@ -282,7 +292,10 @@ class RetrieveSCP:
         )
 
     def _move(
-        self, operation: Operation, found: Iterable[Sendable], place: Place
+        self,
+        operation: Operation,
+        found: Iterable[Sendable] | AsyncIterable[Sendable],
+        place: Place,
     ) -> AsyncGenerator[SendResult, None]:
         """Send on associations of our own; cancelled, as `_get`."""
         request: Any = operation.request
@@ -314,9 +327,11 @@ def _study(source: Sendable) -> tuple[Study, str]:
     return source.study or Study(""), source.sop_class_uid
 
 
-def _announced(found: Iterable[Sendable], sending: Sending) -> Iterator[Sendable]:
+async def _announced(
+    found: Iterable[Sendable] | AsyncIterable[Sendable], sending: Sending
+) -> AsyncGenerator[Sendable, None]:
     """What is to be sent, past the audit trail."""
-    for source in found:
+    async for source in one_by_one(found):
         sending.begin(_study(source)[0])
         yield source
 

@@ -2,7 +2,14 @@
 
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Container, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+)
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -76,7 +83,7 @@ def _raise(error: OSError) -> None:
 
 async def send(
     peer: str | IStreamClientEndpoint,
-    sources: Iterable[Sendable],
+    sources: Iterable[Sendable] | AsyncIterable[Sendable],
     *,
     called_ae_title: str = CALLED_AE_TITLE,
     calling_ae_title: str = CALLING_AE_TITLE,
@@ -100,7 +107,7 @@ async def send(
     The heads of the first 10,000 files are read before one is sent, and so far ahead of the sending
     the others; what then needs another context goes on the next association. Of a folder that is
     all files. An Instance says who it is and is not opened, and `sources` are taken as they are
-    needed. Leaving the iteration early aborts:
+    needed; who has to wait for them gives an async iterable. Leaving the iteration early aborts:
     use `contextlib.aclosing`, so that it happens there and then.
 
     With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
@@ -135,8 +142,13 @@ async def send(
                 flight.negotiated = True
                 while flight.begin(association):
                     yield await flight.next()
-                    async for failed in plans.look_ahead(beside=len(flight.batch)):
-                        yield failed
+                    try:
+                        async for failed in plans.look_ahead(beside=len(flight.batch)):
+                            yield failed
+                    except CancelledError:
+                        if not flight.to_their_end:
+                            raise
+                        flight.cancelled = True
                     flight.take(plans.waiting)
         except AssociationError as error:
             ended = error
@@ -159,9 +171,9 @@ _Planned = tuple[Sendable, Instance]
 class _Plans:
     """What there is to send: so much of it as `_AHEAD` says is `waiting`, the rest is to come."""
 
-    def __init__(self, sources: Iterable[Sendable], reactor: Any) -> None:
+    def __init__(self, sources: Iterable[Sendable] | AsyncIterable[Sendable], reactor: Any) -> None:
         self.waiting: deque[_Planned] = deque()
-        self._sources = iter(sources)
+        self._sources = one_by_one(sources)
         self._reactor = reactor
 
     async def look_ahead(self, beside: int = 0) -> AsyncGenerator[SendResult, None]:
@@ -169,8 +181,8 @@ class _Plans:
         sent. A file is opened in a thread; an Instance is taken at once."""
         while len(self.waiting) + beside < _AHEAD:
             try:
-                source = next(self._sources)
-            except StopIteration:
+                source = await anext(self._sources)
+            except StopAsyncIteration:
                 return
             if isinstance(source, Instance):
                 self.waiting.append((source, source))
@@ -251,6 +263,18 @@ class _Flight:
         except DimseError as error:
             return SendResult(source, error=error, sop_instance_uid=uid)
         return SendResult(source, status=status, sop_instance_uid=uid)
+
+
+async def one_by_one(
+    sources: Iterable[Sendable] | AsyncIterable[Sendable],
+) -> AsyncGenerator[Sendable, None]:
+    """Sources as they are needed, whether there is to be waited for them or not."""
+    if isinstance(sources, AsyncIterable):
+        async for source in sources:
+            yield source
+    else:
+        for source in sources:
+            yield source
 
 
 async def to_its_end(deferred: "Deferred[Any]") -> tuple[Any, bool]:
