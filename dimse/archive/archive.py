@@ -1,10 +1,8 @@
 """The archive: a store of instances with an index, and the services over both."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from errno import EIO
+from collections.abc import Callable, Iterable
 from hashlib import sha256
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,28 +12,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dimse.archive import query, retrieval
-from dimse.archive.attributes import KEPT
 from dimse.archive.committing import CommitThread, GroupCommit
 from dimse.archive.department import Department
-from dimse.archive.files import ObjectFolder, is_durable, outcome_of
+from dimse.archive.files import DUPLICATES, ObjectFolder, is_durable, outcome_of
 from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, sqlite_url
-from dimse.archive.objects import ABOVE_ALL, LOWEST, ObjectStore, StoredInstance, key_of
+from dimse.archive.objects import ObjectStore, StoredInstance, key_of
+from dimse.archive.reconciliation import WANTED, Reconciliation, read_object
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Status
 from dimse.performing import SCP, Operation
 from dimse.security.trail import CREATED, THERE, AuditTrail
-from dimse.services.part10 import LONGEST_HEAD, data_set_offset, file_head, identity_of
+from dimse.services.part10 import file_head
 from dimse.services.partial_file import InThread, in_reactor_thread
 from dimse.services.query import QuerySCP
 from dimse.services.retrieving import Destinations, RetrieveSCP
 from dimse.services.storage import ReceivedInstance, StorageSCP
-
-_WANTED = frozenset(KEPT)
-_AT_ONCE = 1024 * 1024  # read of an object to index it again
-_LOST = 100  # instances that may be lost, or a hundredth of all, without asking
-_A_FEW = 200  # instances that are indexed again in one transaction
 
 
 class _Incoming:
@@ -47,7 +40,7 @@ class _Incoming:
         self.operation = operation
         head = file_head(received)
         self._received = received
-        self._scan = HeaderScan(received, _WANTED)
+        self._scan = HeaderScan(received, WANTED)
         self._digest = sha256()
         self._offset = len(head)
         self._length = 0
@@ -85,7 +78,8 @@ class Archive:
     """Keeps instances below `folder`, or in `objects`, with an index in a database.
 
     An instance is answered with a success when it is in its place and the index has it; with
-    `durability` "full", a key of `files.DURABILITIES`, both are on the disk then. `index` is the
+    `durability` "full", a key of `files.DURABILITIES`, both are on the disk then. `duplicates`, of
+    `files.DUPLICATES`, says what becomes of another one under the same UID. `index` is the
     URL of a database, one in the folder unless given; `unknown_matches` is as in `query.Finder`.
     When more than 100 instances and a hundredth of all are gone, it opens with `forget_lost` only.
     It is an `InstanceStore`; `scps` are the services over it.
@@ -105,6 +99,7 @@ class Archive:
         *,
         index: str | None = None,
         durability: str = "full",
+        duplicates: str = "keep",
         limits: Limits | None = None,
         objects: ObjectStore | None = None,
         unknown_matches: bool = False,
@@ -116,15 +111,22 @@ class Archive:
         durable = is_durable(durability)
         self.folder = Path(folder)
         self.durability = durability
-        self.objects: Any = objects or ObjectFolder(
-            folder, durable=durable, reserve=(limits or Limits()).disk_reserve
+        if duplicates not in DUPLICATES:
+            raise MisuseError(f"duplicates {duplicates!r} is none of {', '.join(DUPLICATES)}")
+        own: Any = ObjectFolder(
+            folder,
+            durable=durable,
+            reserve=(limits or Limits()).disk_reserve,
+            replaces=duplicates == "replace",
         )
+        self.objects: Any = own if objects is None else objects
         self.index = Index(index or sqlite_url(self.folder), durable=durable)
         self._unknown_matches = unknown_matches
         self._forget_lost = forget_lost
         self._in_thread = in_thread
         self._audit = audit
         self._commit_thread = CommitThread() if in_thread is in_reactor_thread else None
+        self._reconciliation = Reconciliation(self.index, self.objects, self.folder)
         self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
         self._department = Department(
             self.index, self.objects.digest, in_thread, audit=audit, **department
@@ -143,8 +145,7 @@ class Archive:
         self.objects.open()
         try:
             self.index.open()
-            self._check_objects()
-            self._reconcile()
+            self._reconciliation.run(forget_lost=self._forget_lost)
             self._department.open()
         except BaseException as error:
             self.index.close()
@@ -210,10 +211,21 @@ class Archive:
     def _add(self, group: Iterable[_Incoming]) -> None:
         try:
             self.index.settle()
-            if news := self._without_a_row(group):
-                self.index.add(news)
+            self._bring(group)
         except Exception as error:  # whatever the database, its driver or the disk below it says
             raise self.index.failed(error, OUT_OF_RESOURCES) from error
+
+    def _bring(self, group: Iterable[_Incoming]) -> None:
+        """Rows for those that need one; what an earlier failure has left is settled first."""
+        replaced = set(self.objects.replaced())
+        published = {each.stored.key for each in group if each.stored and each.object.published}
+        if earlier := replaced - published:
+            self._reconciliation.renew(earlier)
+        if news := self._without_a_row(group):
+            self.index.add(news, replaced & published)
+            self.objects.settle(replaced & published)
+        for key in replaced & published:
+            self.log.info("object {key} was replaced by another instance of its UID", key=key)
 
     def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:
         """What the index has to learn.
@@ -225,55 +237,8 @@ class Archive:
         there = {each.received.sop_instance_uid for each, _ in stored if each.key not in news}
         if there:
             missing = there - self.index.stored(there).keys()
-            news |= {key: self._read(key) for key in map(key_of, missing)}
+            news |= {key: read_object(self.objects, key) for key in map(key_of, missing)}
         return list(news.values())
-
-    def _check_objects(self) -> None:
-        """A folder without a single object is that of a disk which is not mounted."""
-        if any(self.objects.keys(low, high) for low, high in _ranges()):
-            return
-        if count := sum(len(self.index.keys(low, high)) for low, high in _ranges()):
-            raise MisuseError(
-                f"store {self.folder} has none of the {count} instances of index {self.index}: is "
-                "its disk mounted? To begin anew, run dimse index rebuild"
-            )
-
-    def _reconcile(self) -> None:
-        """Index the objects that no row tells of, and drop the rows without an object."""
-        news: list[str] = []
-        lost: list[str] = []
-        count = 0
-        for low, high in _ranges():
-            there, known = set(self.objects.keys(low, high)), set(self.index.keys(low, high))
-            news += there - known
-            lost += sorted(known - there)
-            count += len(known)
-        if len(lost) > max(_LOST, count / 100) and not self._forget_lost:
-            raise MisuseError(
-                f"store {self.folder} has lost {len(lost)} of the {count} instances of index "
-                f"{self.index}: is all of its disk there? --forget-lost starts without them"
-            )
-        added = sum(map(self._index_again, _some(self._as_they_came(news))))
-        if added:
-            self.log.warn("{count} instances were not in the index: added", count=added)
-        if lost:
-            self._forget(lost)
-
-    def _forget(self, lost: Sequence[str]) -> None:
-        """Each is named in the log before the index, which alone knows its UID, forgets it."""
-        for keys in _some(lost):
-            for instance, study in self.index.uids(keys):
-                self.log.error(
-                    "instance {instance} of study {study} is gone",
-                    instance=instance,
-                    study=study or "-",
-                )
-        self.index.remove(lost)
-        self.log.error("{count} instances of the index are gone: removed", count=len(lost))
-
-    def _as_they_came(self, keys: Iterable[str]) -> list[str]:
-        """The first instance of a study tells of it, now as when it came."""
-        return sorted(keys, key=lambda key: (self.objects.came(key), key))
 
     def rebuild(self, progress: Callable[[int], None] = lambda count: None) -> tuple[int, int]:
         """Make the index again from the objects alone, of an archive that is not open.
@@ -285,72 +250,10 @@ class Archive:
         try:
             self.log.info("{index} is made from {folder}", index=self.index, folder=self.folder)
             self.index.begin_anew()
-            count = done = 0
-            every = (key for low, high in _ranges() for key in self.objects.keys(low, high))
-            for keys in _some(self._as_they_came(every)):
-                count += self._index_again(keys)
-                done += len(keys)
-                progress(done)
-            return count, done - count
+            return self._reconciliation.add_all(progress)
         finally:
             self.index.close()
             self.objects.close()
-
-    def _index_again(self, keys: Sequence[str]) -> int:
-        found = []
-        for key in keys:
-            try:
-                found.append(self._read(key))
-            except DimseError as error:
-                self._set_aside(key, error)
-            except OSError as error:
-                if error.errno == EIO:
-                    self._set_aside(key, error)
-                else:  # a matter of permissions, say: the object may be whole
-                    self.log.error("object {key} cannot be read: {error}", key=key, error=error)
-        self.index.add(found)
-        return len(found)
-
-    def _set_aside(self, key: str, error: Exception) -> None:
-        """Free the name of a damaged object: the instance can be stored again then."""
-        uid = self._uid_of(key)
-        try:
-            place = f"moved to {self.objects.set_aside(key)}"
-        except OSError as failed:
-            place = f"not moved away: {failed.strerror}"
-        self.log.error(
-            "object {key} is damaged: {error}; {place}, SOP Instance UID {uid}",
-            key=key,
-            error=error,
-            place=place,
-            uid=uid,
-        )
-
-    def _uid_of(self, key: str) -> str:
-        """The SOP Instance UID that a damaged object had, as far as its head still tells."""
-        try:
-            head = self.objects.read(key, 0, LONGEST_HEAD)
-            uid = identity_of(head[: data_set_offset(head)])[1]
-        except (DimseError, OSError, ValueError):
-            return "unknown"
-        return uid if key_of(uid) == key else "unknown"
-
-    def _read(self, key: str) -> StoredInstance:
-        """An object as what it holds says of it, as it was scanned when it came."""
-        head = self.objects.read(key, 0, LONGEST_HEAD)
-        offset = data_set_offset(head)
-        sop_class, instance, syntax = identity_of(head[:offset])
-        received = ReceivedInstance(sop_class, instance, syntax, "", "")
-        if key_of(instance) != key:
-            raise DimseError("it has the name of another one")
-        scan, digest, position = HeaderScan(received, _WANTED), sha256(), offset
-        while data := self.objects.read(key, position, _AT_ONCE):
-            scan.feed(data)
-            digest.update(data)
-            position += len(data)
-        return StoredInstance(
-            received, offset, position - offset, digest.hexdigest(), scan.finish()
-        )
 
     def scps(
         self,
@@ -396,14 +299,3 @@ class Archive:
 def _discard(group: Iterable[_Incoming]) -> None:
     for each in group:
         each.object.discard()
-
-
-def _ranges() -> Iterator[tuple[str, str]]:
-    """All keys in 256 parts, so that none of them is large."""
-    bounds = [LOWEST, *(f"{number:02x}" for number in range(1, 256)), ABOVE_ALL]
-    return pairwise(bounds)
-
-
-def _some(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    """A few keys at a time."""
-    return (keys[start : start + _A_FEW] for start in range(0, len(keys), _A_FEW))

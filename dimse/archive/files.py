@@ -3,19 +3,21 @@
     incoming/<random>.part      being received, or left by a crash and removed at the next start
     objects/xx/<key>.dcm        whole instances; the key is a hash of the SOP Instance UID, and
                                 nothing a peer sent is ever part of a path
+    replaced/<key>.dcm          what another object takes the place of, until the index knows that
     damaged/<key>.dcm           objects that cannot be read, set aside for whoever looks at them
     lock                        held by the one server that uses the folder
 
 A file gets its final name by a link, which cannot replace one that is there: an instance that
-exists is never opened for writing.
+exists is never opened for writing. Where it is to be replaced, it has a second name until the index
+knows of the new one: a rename then takes its first one, and another gives it back after a failure.
 """
 
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from itertools import chain, count
@@ -30,7 +32,7 @@ from dimse.archive.committing import GroupCommit, settle
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
-from dimse.message.status import OUT_OF_RESOURCES, Status
+from dimse.message.status import DUPLICATE_SOP_INSTANCE, OUT_OF_RESOURCES, Status
 from dimse.performing import Operation
 from dimse.services.instance import Instance
 from dimse.services.part10 import file_head
@@ -40,6 +42,11 @@ from dimse.services.storage import ReceivedInstance
 DURABILITIES = {
     "full": "a success means that the instance is on the disk: fsync of file and folder",
     "relaxed": "a success means that the operating system has the instance: no fsync",
+}
+
+DUPLICATES = {
+    "keep": "the first instance of a SOP Instance UID stays, another one is refused with 0x0111",
+    "replace": "another instance of the same SOP Instance UID takes the place of the first",
 }
 
 _SYNCS = 8  # at once; they wait for the disk, and more bring little
@@ -52,16 +59,26 @@ class ObjectFolder:
     """An `ObjectStore` below `folder`; `durable` objects are synced before a commit ends.
 
     Used by one server at a time, which holds a lock. Below `reserve` bytes of free space nothing
-    is taken any more.
+    is taken any more. Another object under a key that is there is refused, unless it `replaces`.
     """
 
     log = Logger()
 
-    def __init__(self, folder: str | os.PathLike[str], *, durable: bool, reserve: int) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        durable: bool,
+        reserve: int,
+        replaces: bool = False,
+    ) -> None:
         self.folder = Path(folder)
         self.durable = durable
         self._incoming = self.folder / "incoming"
         self._objects = self.folder / "objects"
+        self._old = self.folder / "replaced"
+        self._replaces = replaces
+        self._replaced: set[str] = set()
         self._reserve = reserve
         self._lock: int | None = None
         self._syncing = ThreadPoolExecutor(_SYNCS, "dimse-sync")  # starts none until it is used
@@ -123,7 +140,7 @@ class ObjectFolder:
             self._together(PartialFile.sync, objects) if self.durable else [None] * len(objects)
         )
         outcomes = [
-            failed if isinstance(failed, Failure) else outcome_of(file.publish)
+            failed if isinstance(failed, Failure) else outcome_of(partial(self._publish, file))
             for file, failed in zip(objects, synced, strict=True)
         ]
         if self.durable:
@@ -133,6 +150,37 @@ class ObjectFolder:
                     self.retract(objects)
                     return [failed for _ in objects]
         return outcomes
+
+    def _publish(self, file: PartialFile) -> Status:
+        try:
+            return file.publish()
+        except StatusError as error:
+            if not self._replaces or error.status != DUPLICATE_SOP_INSTANCE:
+                raise
+        self._keep_old(file)
+        return file.replace()
+
+    def _keep_old(self, file: PartialFile) -> None:
+        """Another name for what is replaced; that of a commit which is not settled stays."""
+        if (key := _key_of(file)) in self._replaced:
+            return
+        old = self._old / os.path.basename(file.final)
+        old.unlink(missing_ok=True)
+        os.link(file.final, old)
+        self._replaced.add(key)
+        if self.durable:
+            _sync_folder(self._old)
+
+    def replaced(self) -> Set[str]:
+        """The keys of those that took the place of others, and are not settled."""
+        return frozenset(self._replaced)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """Remove what they took the place of."""
+        for key in keys:
+            with suppress(OSError):  # what is left makes the next start look at the object again
+                os.unlink(self._old / f"{key}{_SUFFIX}")
+            self._replaced.discard(key)
 
     def _together(self, step: Callable[[Any], None], each: Sequence[Any]) -> list[Failure | None]:
         """Take a step that syncs for each, several at once: the file system then does in one
@@ -145,7 +193,16 @@ class ObjectFolder:
     def retract(self, objects: Iterable[PartialFile]) -> None:
         """Take their final names away again."""
         for file in objects:
-            outcome_of(file.retract)
+            old = _key_of(file) in self._replaced
+            outcome_of(partial(self._restore, file) if old else file.retract)
+
+    def _restore(self, file: PartialFile) -> None:
+        """The old object has its name again, as if nothing had come; it keeps its other one."""
+        part = f"{self._incoming}/{secrets.token_hex(16)}.part"
+        os.link(self._old / os.path.basename(file.final), part)
+        os.replace(part, file.final)
+        with suppress(FileNotFoundError):
+            os.unlink(part)  # it is not renamed where it is the same file already
 
     def path_of(self, key: str) -> Path:
         """The file of the object of that key, if it is there."""
@@ -224,7 +281,7 @@ class ObjectFolder:
         return space.f_bavail * space.f_frsize
 
     def _prepare(self) -> None:
-        for folder in (self.folder, self._incoming, self._objects):
+        for folder in (self.folder, self._incoming, self._objects, self._old):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -237,6 +294,7 @@ class ObjectFolder:
             (self._objects / shard).mkdir(mode=0o700, exist_ok=True)
         for folder in (self._objects, self.folder, self.folder.absolute().parent):
             _sync_folder(folder)
+        self._replaced = {path.name.removesuffix(_SUFFIX) for path in self._old.iterdir()}
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:
             part.unlink()
@@ -315,6 +373,10 @@ class FileStore:
         settle(result, outcome_of(file.publish))
         file.discard()
         return result
+
+
+def _key_of(file: PartialFile) -> str:
+    return os.path.basename(file.final).removesuffix(_SUFFIX)
 
 
 def is_durable(durability: str) -> bool:

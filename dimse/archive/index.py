@@ -5,7 +5,7 @@ All of it blocks: it is called in threads.
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -138,18 +138,18 @@ class Index:
         )
         return StatusError(status, "the index failed")
 
-    def add(self, instances: Sequence[StoredInstance]) -> None:
-        """Add instances that are not there yet, all or none.
+    def add(self, instances: Sequence[StoredInstance], replacing: Collection[str] = ()) -> None:
+        """Add instances that are not there yet, or whose keys are in `replacing`, all or none.
 
         A patient, study or series is described by the first instance of it that came. When it
         fails, `settle` comes before anything else is looked up or added.
         """
         try:
-            self._add(instances)
+            self._add(instances, replacing)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            self._add(instances)  # on a new one: the server may be there again
+            self._add(instances, replacing)  # on a new one: the server may be there again
         self._doubtful.clear()
 
     def settle(self) -> None:
@@ -162,12 +162,16 @@ class Index:
             self.remove(self._doubtful)
             self._doubtful.clear()
 
-    def _add(self, instances: Sequence[StoredInstance]) -> None:
+    def _add(self, instances: Sequence[StoredInstance], replacing: Collection[str]) -> None:
+        if replacing:
+            self._known.clear()  # a series, or a study, may go with the instance
         rows: dict[sa.Table, dict[Identity, Row]] = {}
         for stored in instances:
             for table, identity, row in rows_of(stored, self._known):
                 rows.setdefault(table, {}).setdefault(identity, row)
         with self._transaction() as connection:
+            if replacing:
+                self._remove(connection, list(replacing))
             if grown := self._of_known_studies(instances):
                 connection.exec_driver_sql(self._grown, grown)
             for table, news in rows.items():

@@ -3,7 +3,7 @@
 A folder is one (`files.ObjectFolder`); an object store that many nodes share can be another.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -70,10 +70,22 @@ class ObjectStore(Protocol):
         """A new object that begins with `head`; raises `StatusError` when there is no room."""
 
     def commit(self, objects: Sequence[NewObject]) -> list[Status | Failure]:
-        """Make them last, each or not; a success too where the same one is there already."""
+        """Make them last, each or not; a success too where the same one is there already.
+
+        Where another one is there, that is kept, or replaced: never lost before the new one lasts.
+        """
 
     def retract(self, objects: Iterable[NewObject]) -> None:
         """Take back what was committed: nobody was told of it yet."""
+
+    def replaced(self) -> Collection[str]:
+        """The keys of objects that took the place of others, after a restart too, until `settle`.
+
+        Of one that was taken back the index may know the wrong one.
+        """
+
+    def settle(self, keys: Iterable[str]) -> None:
+        """The index knows them as they are: what they took the place of can go."""
 
     def keys(self, low: str, high: str) -> list[str]:
         """The keys from `low`, up to but without `high`, in their order."""

@@ -60,6 +60,7 @@ class Configuration:
     unlisted: str = "all"
     folder: Path = Path("dimse-storage")
     durability: str = "full"
+    duplicates: str = "keep"
     transfer_syntaxes: Sequence[str] = ()
     promiscuous: bool = False
     forget_lost: bool = False
@@ -122,6 +123,7 @@ _FIELDS = {
     ("node", "unlisted"): "unlisted",
     ("storage", "folder"): "folder",
     ("storage", "durability"): "durability",
+    ("storage", "duplicates"): "duplicates",
     ("storage", "transfer_syntaxes"): "transfer_syntaxes",
     ("storage", "promiscuous"): "promiscuous",
     ("storage", "forget_lost"): "forget_lost",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from dimse.archive.files import DURABILITIES
+from dimse.archive.files import DUPLICATES, DURABILITIES
 from dimse.limits import Limits
 from dimse.security.spool import SPOOL_SIZE
 from dimse.server import kinds
@@ -86,6 +86,14 @@ KEYS: tuple[Key, ...] = (
         "; ".join(f"`{name}`: {doc}" for name, doc in DURABILITIES.items()),
         "`full`",
         "--durability",
+    ),
+    Key(
+        "storage",
+        "duplicates",
+        kinds.one_of(DUPLICATES),
+        "; ".join(f"`{name}`: {doc}" for name, doc in DUPLICATES.items()),
+        "`keep`",
+        "--duplicates",
     ),
     Key(
         "storage",

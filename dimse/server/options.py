@@ -10,7 +10,7 @@ from typing import Any
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from dimse.archive.files import DURABILITIES
+from dimse.archive.files import DUPLICATES, DURABILITIES
 from dimse.errors import MisuseError
 from dimse.limits import Limits
 from dimse.server import kinds
@@ -110,6 +110,13 @@ class Options(UsageOptions):
             None,
             "where audit records go: tls://HOST:PORT or udp://HOST:PORT, or a file",
             _audit_place,
+        ],
+        [
+            "duplicates",
+            None,
+            "keep",
+            "; ".join(f"{k}: {v}" for k, v in DUPLICATES.items()),
+            _of(kinds.one_of(DUPLICATES)),
         ],
         ["worklist", None, None, "folder of worklist items: DICOM or DICOM JSON files", Path],
         [
@@ -222,6 +229,7 @@ _OPTIONS = {
     "ae_titles": "aet",
     "folder": "storage",
     "durability": "durability",
+    "duplicates": "duplicates",
     "transfer_syntaxes": "transfer-syntax",
     "promiscuous": "promiscuous",
     "forget_lost": "forget-lost",

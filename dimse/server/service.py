@@ -43,6 +43,7 @@ def makeService(options: Options) -> Node:
         configuration.folder,
         index=configuration.index,
         durability=configuration.durability,
+        duplicates=configuration.duplicates,
         limits=limits,
         unknown_matches=configuration.unknown_matches,
         forget_lost=configuration.forget_lost,

@@ -101,7 +101,8 @@ class Instance:
 
     `data` holds the data set, without preamble and file meta information, in
     `transfer_syntax`; for a file it is None and `path`, `offset` and `length` (bytes) say where
-    the data set is. `study` is whose it is, for an audit trail.
+    the data set is. It ends with the file: one of another size has changed, and is not sent.
+    `study` is whose it is, for an audit trail.
     """
 
     sop_class_uid: str
@@ -184,6 +185,9 @@ class Instance:
             file.seek(self.offset)
         except OSError as error:
             raise DimseError(f"{self.path}: {error.strerror}") from error
+        if os.fstat(file.fileno()).st_size != self.offset + self.length:
+            file.close()
+            raise DimseError(f"{self.path}: has changed since it was looked at")
         return closing(Source(file, self.length, progress))
 
     @property

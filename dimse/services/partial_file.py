@@ -32,7 +32,17 @@ class PartialFile:
     the status. Every `OSError` is a lack of resources for the peer (0xA700, PS3.4 B.2.3).
     """
 
-    __slots__ = ("_commit", "_head", "_offset", "fd", "final", "part", "published", "synced")
+    __slots__ = (
+        "_commit",
+        "_head",
+        "_offset",
+        "fd",
+        "final",
+        "part",
+        "published",
+        "replaced",
+        "synced",
+    )
 
     def __init__(
         self,
@@ -43,7 +53,7 @@ class PartialFile:
     ) -> None:
         self.part = part
         self.final = final
-        self.published = self.synced = False
+        self.published = self.replaced = self.synced = False
         self._offset = len(head)
         self._commit = commit
         self._head = head  # until the first bytes of the data set take it along
@@ -93,11 +103,12 @@ class PartialFile:
     def replace(self) -> Status:
         """Give it its final name, in place of what has that name."""
         os.replace(self.part, self.final)
+        self.published = self.replaced = True
         return SUCCESS
 
     def retract(self) -> None:
         """Take the final name away again: it may be lost, so it must not answer for the next."""
-        if self.published:
+        if self.published and not self.replaced:
             os.unlink(self.final)
 
     def discard(self) -> None:

@@ -60,7 +60,7 @@ class TestStart:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, starts: bool
     ):
         """More than `_LOST`, and a hundredth: the index stays until someone says so."""
-        monkeypatch.setattr("dimse.archive.archive._LOST", 2)
+        monkeypatch.setattr("dimse.archive.reconciliation._LOST", 2)
         with open_archive(tmp_path) as archive:
             for number in range(5):
                 put(archive, data_set(f"1.2.{number}.1"))
@@ -80,7 +80,7 @@ class TestStart:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
         """No more than a hundredth."""
-        monkeypatch.setattr("dimse.archive.archive._LOST", 0)
+        monkeypatch.setattr("dimse.archive.reconciliation._LOST", 0)
         with open_archive(tmp_path) as archive:
             for number in range(100):
                 put(archive, data_set(f"1.2.{number}.1"))

@@ -31,6 +31,7 @@ ALL = """
     [storage]
     folder = "store"
     durability = "relaxed"
+    duplicates = "replace"
     transfer_syntaxes = ["ExplicitVRLittleEndian", "1.2.840.10008.1.2"]
     promiscuous = true
     forget_lost = true
@@ -103,6 +104,7 @@ class TestFile:
             unlisted="echo",
             folder=file.parent / "store",
             durability="relaxed",
+            duplicates="replace",
             transfer_syntaxes=(EXPLICIT, IMPLICIT),
             promiscuous=True,
             forget_lost=True,

@@ -1,0 +1,178 @@
+"""Index and objects are brought together, at a start or from the objects alone.
+
+All of it blocks.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from errno import EIO
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from dimse.archive.attributes import KEPT
+from dimse.archive.header import HeaderScan
+from dimse.archive.index import Index
+from dimse.archive.objects import ABOVE_ALL, LOWEST, ObjectStore, StoredInstance, key_of
+from dimse.errors import DimseError, MisuseError
+from dimse.services.part10 import LONGEST_HEAD, data_set_offset, identity_of
+from dimse.services.storage import ReceivedInstance
+
+WANTED = frozenset(KEPT)
+"""The attributes that the index needs of an instance."""
+
+_AT_ONCE = 1024 * 1024  # read of an object to index it again
+_LOST = 100  # instances that may be lost, or a hundredth of all, without asking
+_A_FEW = 200  # instances that are indexed again in one transaction
+
+
+class Reconciliation:
+    """What the objects in `folder` and the index know of each other."""
+
+    log = Logger()
+
+    def __init__(self, index: Index, objects: ObjectStore, folder: Path) -> None:
+        self._index = index
+        self._objects = objects
+        self._folder = folder
+
+    def run(self, *, forget_lost: bool) -> None:
+        """Index the objects that no row tells of, and drop the rows without an object."""
+        self._check_objects()
+        news: list[str] = []
+        lost: list[str] = []
+        count = 0
+        for low, high in _ranges():
+            there, known = set(self._objects.keys(low, high)), set(self._index.keys(low, high))
+            news += there - known
+            lost += sorted(known - there)
+            count += len(known)
+        if len(lost) > max(_LOST, count / 100) and not forget_lost:
+            raise MisuseError(
+                f"store {self._folder} has lost {len(lost)} of the {count} instances of index "
+                f"{self._index}: is all of its disk there? --forget-lost starts without them"
+            )
+        self.renew(self._objects.replaced())
+        added = sum(map(self._add, _some(self._as_they_came(news))))
+        if added:
+            self.log.warn("{count} instances were not in the index: added", count=added)
+        if lost:
+            self._forget(lost)
+
+    def renew(self, replaced: Collection[str]) -> None:
+        """Tell the index what objects are that took the place of others, or did not."""
+        for keys in _some(sorted(replaced)):
+            found, unreadable = self._read(keys)
+            settled = set(keys) - unreadable
+            self._index.add(found, replacing=settled)
+            self._objects.settle(settled)
+
+    def add_all(self, progress: Callable[[int], None]) -> tuple[int, int]:
+        """Index every object; the numbers of those that are in the index then, and damaged."""
+        count = done = 0
+        every = (key for low, high in _ranges() for key in self._objects.keys(low, high))
+        for keys in _some(self._as_they_came(every)):
+            count += self._add(keys)
+            done += len(keys)
+            progress(done)
+        self._objects.settle(self._objects.replaced())
+        return count, done - count
+
+    def _check_objects(self) -> None:
+        """A folder without a single object is that of a disk which is not mounted."""
+        if any(self._objects.keys(low, high) for low, high in _ranges()):
+            return
+        if count := sum(len(self._index.keys(low, high)) for low, high in _ranges()):
+            raise MisuseError(
+                f"store {self._folder} has none of the {count} instances of index "
+                f"{self._index}: is its disk mounted? To begin anew, run dimse index rebuild"
+            )
+
+    def _forget(self, lost: Sequence[str]) -> None:
+        """Each is named in the log before the index, which alone knows its UID, forgets it."""
+        for keys in _some(lost):
+            for instance, study in self._index.uids(keys):
+                self.log.error(
+                    "instance {instance} of study {study} is gone",
+                    instance=instance,
+                    study=study or "-",
+                )
+        self._index.remove(lost)
+        self.log.error("{count} instances of the index are gone: removed", count=len(lost))
+
+    def _as_they_came(self, keys: Iterable[str]) -> list[str]:
+        """The first instance of a study tells of it, now as when it came."""
+        return sorted(keys, key=lambda key: (self._objects.came(key), key))
+
+    def _add(self, keys: Sequence[str]) -> int:
+        found, _ = self._read(keys)
+        self._index.add(found)
+        return len(found)
+
+    def _read(self, keys: Sequence[str]) -> tuple[list[StoredInstance], set[str]]:
+        """Objects, and the keys of those that cannot be read; a damaged one is set aside."""
+        found, unreadable = [], set()
+        for key in keys:
+            try:
+                found.append(read_object(self._objects, key))
+            except DimseError as error:
+                self._set_aside(key, error)
+            except OSError as error:
+                if error.errno == EIO:
+                    self._set_aside(key, error)
+                else:  # a matter of permissions, say: the object may be whole
+                    self.log.error("object {key} cannot be read: {error}", key=key, error=error)
+                    unreadable.add(key)
+        return found, unreadable
+
+    def _set_aside(self, key: str, error: Exception) -> None:
+        """Free the name of a damaged object: the instance can be stored again then."""
+        uid = self._uid_of(key)
+        try:
+            place = f"moved to {self._objects.set_aside(key)}"
+        except OSError as failed:
+            place = f"not moved away: {failed.strerror}"
+        self.log.error(
+            "object {key} is damaged: {error}; {place}, SOP Instance UID {uid}",
+            key=key,
+            error=error,
+            place=place,
+            uid=uid,
+        )
+
+    def _uid_of(self, key: str) -> str:
+        """The SOP Instance UID that a damaged object had, as far as its head still tells."""
+        try:
+            head = self._objects.read(key, 0, LONGEST_HEAD)
+            uid = identity_of(head[: data_set_offset(head)])[1]
+        except (DimseError, OSError, ValueError):
+            return "unknown"
+        return uid if key_of(uid) == key else "unknown"
+
+
+def read_object(objects: ObjectStore, key: str) -> StoredInstance:
+    """An object as what it holds says of it, as it was scanned when it came."""
+    head = objects.read(key, 0, LONGEST_HEAD)
+    offset = data_set_offset(head)
+    sop_class, instance, syntax = identity_of(head[:offset])
+    received = ReceivedInstance(sop_class, instance, syntax, "", "")
+    if key_of(instance) != key:
+        raise DimseError("it has the name of another one")
+    scan, digest, position = HeaderScan(received, WANTED), sha256(), offset
+    while data := objects.read(key, position, _AT_ONCE):
+        scan.feed(data)
+        digest.update(data)
+        position += len(data)
+    return StoredInstance(received, offset, position - offset, digest.hexdigest(), scan.finish())
+
+
+def _ranges() -> Iterator[tuple[str, str]]:
+    """All keys in 256 parts, so that none of them is large."""
+    bounds = [LOWEST, *(f"{number:02x}" for number in range(1, 256)), ABOVE_ALL]
+    return pairwise(bounds)
+
+
+def _some(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A few keys at a time."""
+    return (keys[start : start + _A_FEW] for start in range(0, len(keys), _A_FEW))

@@ -1,0 +1,142 @@
+"""Another instance of a SOP Instance UID takes the place of the first, whatever fails meanwhile."""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from dimse import PATIENT_ROOT, Instance, MisuseError
+from dimse.archive.archive import Archive
+from dimse.archive.files import DUPLICATES
+from dimse.archive.objects import key_of
+from dimse.archive.schema import STUDIES
+from dimse.errors import DimseError
+from dimse.testing import Network
+from tests.archive.archives import Client, open_archive, uids
+from tests.archive.faults import CALLS, STEPS, faults
+from tests.archive.test_faults import ERRORS, put, stored
+
+KEY = key_of("1.2.1.1")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, new_index: Callable[[], str | None]) -> Iterator[Archive]:
+    with open_archive(
+        tmp_path / "archive", index=new_index(), durability="full", duplicates="replace"
+    ) as archive:
+        yield archive
+
+
+def patient(archive: Archive) -> str:
+    """The name in the object; the index has it too, and nothing is left of another one."""
+    stored(archive)
+    (name,) = {row.name for row in archive.index.fetch(sa.select(STUDIES.c.name))}
+    data = archive.objects.read(KEY, 0, 2000)
+    assert name.encode() in data.lower()
+    return str(name)
+
+
+def olds(archive: Archive) -> list[str]:
+    return os.listdir(archive.folder / "replaced")
+
+
+def test_what_is_replaced(archive: Archive):
+    """File, index and what describes the study; the numbers stay."""
+    assert put(archive, "1.2.1.1", PatientName="Old", PatientID="1") == 0
+    assert put(archive, "1.2.1.1", PatientName="Newer", PatientID="2") == 0
+    assert (uids(archive), patient(archive), olds(archive)) == (["1.2.1.1"], "newer", [])
+    with Network() as network:
+        (found,) = Client(network, archive).find("PATIENT", PATIENT_ROOT, PatientID="")
+        assert found.PatientID == "2"
+
+
+def test_the_same_again_replaces_nothing(archive: Archive):
+    assert put(archive, "1.2.1.1") == 0
+    before = archive.objects.path_of(KEY).stat()
+    assert put(archive, "1.2.1.1", "ANOTHER_SENDER") == 0
+    assert archive.objects.path_of(KEY).stat().st_ino == before.st_ino
+
+
+def test_the_first_is_kept_unless_told_otherwise(tmp_path: Path):
+    with open_archive(tmp_path) as archive:
+        assert put(archive, "1.2.1.1", PatientName="Old") == 0
+        assert put(archive, "1.2.1.1", PatientName="New").status == 0x0111
+        assert patient(archive) == "old"
+    with pytest.raises(MisuseError, match=", ".join(DUPLICATES)):
+        Archive(tmp_path, duplicates="mix")
+
+
+@pytest.mark.parametrize("name", ["open", "fsync", "link", "replace", "unlink", "pread", "write"])
+@pytest.mark.parametrize("error", [ERRORS["ENOSPC"], ERRORS["EIO"]], ids=["ENOSPC", "EIO"])
+def test_h_r12_each_call_fails(archive: Archive, name: str, error: OSError):
+    """The old one or the new one, and the answer says which; the next attempt works."""
+    for k in count(1):
+        assert put(archive, "1.2.1.1", PatientName=f"Old{k}") == 0
+        with faults(archive, (name,), k, error) as failing:
+            outcome = put(archive, "1.2.1.1", PatientName=f"New{k}")
+        assert failing.retried == []
+        if outcome == 0:
+            assert patient(archive) == f"new{k}"
+        else:
+            assert outcome.status == 0xA700
+            assert patient(archive) == f"old{k}"
+        assert put(archive, "1.2.1.1", PatientName=f"Newest{k}") == 0
+        assert (patient(archive), olds(archive)) == (f"newest{k}", [])
+        if failing.count < k:
+            break
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["not done", "done"])
+@pytest.mark.parametrize("ever", [False, True], ids=["once", "ever"])
+def test_h_r14_each_step_of_the_database_fails(archive: Archive, late: bool, ever: bool):
+    """The object is the old one then; the row too, once something else comes."""
+    dialect: Any = archive.index._engine.dialect
+    error = dialect.dbapi.OperationalError("database is locked")
+    for k in count(1):
+        assert put(archive, "1.2.1.1", PatientName=f"Old{k}") == 0
+        with faults(archive, STEPS, k, error, ever=ever, late=late) as failing:
+            outcome = put(archive, "1.2.1.1", PatientName=f"New{k}")
+        if failing.count < k:
+            assert outcome == 0
+            break
+        assert outcome.status == 0xA700
+        assert put(archive, f"9.2.1.{k}", PatientName=f"Old{k}") == 0
+        archive.index.remove([key_of(f"9.2.1.{k}")])
+        archive.objects.delete(key_of(f"9.2.1.{k}"))
+        assert (patient(archive), olds(archive)) == (f"old{k}", [])
+    assert k > 3
+
+
+def test_h_r12_killed_at_each_step(tmp_path: Path):
+    """The next start finds one of them whole, and the index knows which."""
+    names: set[str] = set()
+    steps = (*CALLS, *STEPS)
+    for k in count(1):
+        folder = tmp_path / str(k)
+        with open_archive(folder, durability="full", duplicates="replace") as archive:
+            assert put(archive, "1.2.1.1", PatientName="Old", PatientID="1") == 0
+            with faults(archive, steps, k, ERRORS["ENOSPC"], ever=True) as all_:  # from here on
+                put(archive, "1.2.1.1", PatientName="Newer", PatientID="2")
+        with open_archive(folder) as archive:
+            assert uids(archive) == ["1.2.1.1"]
+            names.add(patient(archive))
+            assert olds(archive) == os.listdir(folder / "incoming") == []
+        if all_.count < k:
+            break
+    assert names == {"old", "newer"}
+
+
+def test_what_was_replaced_is_not_sent_by_halves(archive: Archive):
+    """Who has read the row of the old one, and opens the file when it is the new one."""
+    assert put(archive, "1.2.1.1", PatientName="Old") == 0
+    (before,) = archive.index.stored(["1.2.1.1"]).values()
+    instance: Instance = archive.objects.instance(before)
+    with instance.open():
+        pass
+    assert put(archive, "1.2.1.1", PatientName="Much longer") == 0
+    with pytest.raises(DimseError, match="has changed"):
+        instance.open()
