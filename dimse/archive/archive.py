@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,8 @@ from dimse.services.partial_file import InThread, in_reactor_thread
 from dimse.services.query import QuerySCP
 from dimse.services.retrieving import Destinations, RetrieveSCP
 from dimse.services.storage import ReceivedInstance, StorageSCP
+
+_PATIENCE = 2  # failures in a row, of instances that are indexed each for itself
 
 
 class _Incoming:
@@ -201,12 +204,30 @@ class Archive:
             for each, outcome in zip(group, outcomes, strict=True)
             if not isinstance(outcome, Failure)
         ]
-        indexed = outcome_of(lambda: self._add(kept))
-        if isinstance(indexed, Failure):
-            self.objects.retract([each.object for each in kept])
-            outcomes = [o if isinstance(o, Failure) else indexed for o in outcomes]
+        indexed = iter(self._indexed(kept))
+        outcomes = [
+            outcome if isinstance(outcome, Failure) else next(indexed) or outcome
+            for outcome in outcomes
+        ]
         _discard(group)
         return outcomes
+
+    def _indexed(self, group: list[_Incoming]) -> list[Failure | None]:
+        """Together or, where the database refuses that, each for itself: one of them may have a
+        value that it does not take. What fails twice in a row is the database itself."""
+        failed = outcome_of(lambda: self._add(group))
+        if failed is None:
+            return [None for _ in group]
+        failures: list[Failure | None] = []
+        patience = _PATIENCE if len(group) > 1 else 0
+        for each in group:
+            if patience:
+                failed = outcome_of(partial(self._add, [each]))
+                patience = _PATIENCE if failed is None else patience - 1
+            if failed is not None:
+                self.objects.retract([each.object])
+            failures.append(failed)
+        return failures
 
     def _add(self, group: Iterable[_Incoming]) -> None:
         try:
@@ -251,6 +272,8 @@ class Archive:
             self.log.info("{index} is made from {folder}", index=self.index, folder=self.folder)
             self.index.begin_anew()
             return self._reconciliation.add_all(progress)
+        except SQLAlchemyError as error:
+            raise self.index.unusable(error) from error
         finally:
             self.index.close()
             self.objects.close()
