@@ -5,6 +5,7 @@
                                 nothing a peer sent is ever part of a path
     replaced/<key>.dcm          what another object takes the place of, until the index knows that
     damaged/<key>.dcm           objects that cannot be read, set aside for whoever looks at them
+    store-id                    what the index knows this folder by
     lock                        held by the one server that uses the folder
 
 A file gets its final name by a link, which cannot replace one that is there: an instance that
@@ -81,7 +82,7 @@ class ObjectFolder:
         self._replaced: set[str] = set()
         self._reserve = reserve
         self._lock: int | None = None
-        self._syncing = ThreadPoolExecutor(_SYNCS, "dimse-sync")  # starts none until it is used
+        self._syncing: ThreadPoolExecutor | None = None
 
     def open(self) -> Self:
         """Lock the folder, make what is missing, remove what a crash has left.
@@ -98,9 +99,27 @@ class ObjectFolder:
 
     def close(self) -> None:
         """Let another server have the folder."""
+        if self._syncing is not None:
+            self._syncing.shutdown()
+            self._syncing = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def identity(self) -> str:
+        """What tells this folder from all others; made with the first call."""
+        path = self.folder / "store-id"
+        try:
+            return path.read_text("ascii").strip()
+        except FileNotFoundError:
+            identity, part = secrets.token_hex(16), self._incoming / "store-id.part"
+        with part.open("w", encoding="ascii") as file:
+            file.write(f"{identity}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+        _sync_folder(self.folder)
+        return identity
 
     def begin(
         self,
@@ -188,6 +207,8 @@ class ObjectFolder:
         steps = [partial(outcome_of, partial(step, one)) for one in each]
         if len(steps) == 1:
             return [steps[0]()]
+        if self._syncing is None:
+            self._syncing = ThreadPoolExecutor(_SYNCS, "dimse-sync")
         return list(self._syncing.map(lambda step: step(), steps))
 
     def retract(self, objects: Iterable[PartialFile]) -> None:
@@ -281,6 +302,7 @@ class ObjectFolder:
         return space.f_bavail * space.f_frsize
 
     def _prepare(self) -> None:
+        is_new = not self.folder.exists()
         for folder in (self.folder, self._incoming, self._objects, self._old):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -292,8 +314,10 @@ class ObjectFolder:
         self._lock = lock
         for shard in _SHARDS:
             (self._objects / shard).mkdir(mode=0o700, exist_ok=True)
-        for folder in (self._objects, self.folder, self.folder.absolute().parent):
+        for folder in (self._objects, self.folder):
             _sync_folder(folder)
+        if is_new:  # else its parent is none of ours, and may not be for us to read
+            _sync_folder(self.folder.absolute().parent)
         self._replaced = {path.name.removesuffix(_SUFFIX) for path in self._old.iterdir()}
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:

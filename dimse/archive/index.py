@@ -6,27 +6,30 @@ All of it blocks: it is called in threads.
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from twisted.logger import Logger
 
 from dimse.archive import migrations
 from dimse.archive.database import adding, connecting, growing, reason, shown, without_secrets
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.archive.rows import Identity, Row, now, rows_of, value_of
-from dimse.archive.schema import DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
+from dimse.archive.schema import ABOUT, DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
 from dimse.errors import MisuseError, StatusError
 from dimse.message.status import Status
 from dimse.services.storage import ReceivedInstance
 
 _STUDY_UID = 0x0020000D
+_STORE = "store"  # the row with the id of the store
 
 _KNOWN = 10_000  # studies and series that are remembered as being in the index
 _AT_ONCE = 500  # instances that are forgotten in one transaction, rows that are read at once
+_ENDINGS = ("", "-wal", "-shm")  # of the files of a database of SQLite
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -78,16 +81,19 @@ class Index:
         """Open it without an instance in it, whatever it was; raises `MisuseError` as `open` does.
 
         The file of SQLite is another one then, for that which is there may be damaged; it stays
-        beside it with the ending `.old`, for it alone may know which instance a key was. What no
-        instance tells, such as the worklist, is taken along as far as it can be read.
+        beside it with the ending `.old`, or with a number behind that, for it alone may know which
+        instance a key was. What no instance tells, such as the worklist, is taken along as far as
+        it can be read.
         """
         kept = self._of_the_department()
         self.close()
         file = self._url.database if self._url.get_backend_name() == "sqlite" else None
         try:
             if file and os.path.exists(file):
-                for ending in ("", "-wal", "-shm"):
-                    _rename(Path(f"{file}{ending}"), Path(f"{file}.old{ending}"))
+                old = _unused(f"{file}.old")
+                for ending in _ENDINGS:
+                    if os.path.exists(f"{file}{ending}"):
+                        os.rename(f"{file}{ending}", f"{old}{ending}")
         except OSError as error:
             raise self.unusable(error) from error
         self.open()
@@ -253,6 +259,20 @@ class Index:
         found = self.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
         return sorted(((row.instance_uid, row.study_uid) for row in found), key=lambda row: row[1])
 
+    def store_id(self, unless_any: str) -> str:
+        """Which store it is the index of; of `unless_any`, if that was not said before."""
+        asked = sa.select(ABOUT.c.value).where(ABOUT.c.name == _STORE)
+        if not self.fetch(asked):
+            with suppress(IntegrityError):  # another node was as quick
+                self.change(ABOUT.insert().values(name=_STORE, value=unless_any))
+        ((store_id,),) = self.fetch(asked)
+        return str(store_id)
+
+    def belong_to(self, store_id: str) -> None:
+        """Be the index of that store from now on."""
+        ours = ABOUT.insert().values(name=_STORE, value=store_id)
+        self.change(ABOUT.delete().where(ABOUT.c.name == _STORE), ours)
+
     def change(self, *statements: sa.Executable) -> int:
         """Run statements in one transaction; the number of rows that the last one changed."""
         with self._transaction() as connection:
@@ -287,11 +307,10 @@ def stored_instance(row: Any) -> StoredInstance:
     return StoredInstance(received, row.offset, row.length, row.digest, {})
 
 
-def _rename(path: Path, new: Path) -> None:
-    """Whether it is there or not: what had the new name is gone."""
-    new.unlink(missing_ok=True)
-    if path.exists():
-        path.rename(new)
+def _unused(path: str) -> str:
+    """A name for a database: the path itself, or with the first number that is free."""
+    names = chain([path], (f"{path}-{number}" for number in count(2)))
+    return next(n for n in names if not any(os.path.lexists(f"{n}{e}") for e in _ENDINGS))
 
 
 def sqlite_url(folder: Path) -> str:

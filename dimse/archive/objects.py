@@ -66,6 +66,9 @@ class ObjectStore(Protocol):
     def close(self) -> None:
         """Let another server have it."""
 
+    def identity(self) -> str:
+        """What tells this store from all others, for good; the first call makes it."""
+
     def begin(self, key: str, head: bytes) -> NewObject:
         """A new object that begins with `head`; raises `StatusError` when there is no room."""
 

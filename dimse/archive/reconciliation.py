@@ -40,6 +40,7 @@ class Reconciliation:
     def run(self, *, forget_lost: bool) -> None:
         """Index the objects that no row tells of, and drop the rows without an object."""
         self._check_objects()
+        self._check_store()
         news: list[str] = []
         lost: list[str] = []
         count = 0
@@ -70,6 +71,7 @@ class Reconciliation:
 
     def add_all(self, progress: Callable[[int], None]) -> tuple[int, int]:
         """Index every object; the numbers of those that are in the index then, and damaged."""
+        self._index.belong_to(self._objects.identity())
         count = done = 0
         every = (key for low, high in _ranges() for key in self._objects.keys(low, high))
         for keys in _some(self._as_they_came(every)):
@@ -87,6 +89,16 @@ class Reconciliation:
             raise MisuseError(
                 f"store {self._folder} has none of the {count} instances of index "
                 f"{self._index}: is its disk mounted? To begin anew, run dimse index rebuild"
+            )
+
+    def _check_store(self) -> None:
+        """Two nodes with one database and a folder each would remove each other's rows."""
+        ours = self._objects.identity()
+        if self._index.store_id(unless_any=ours) != ours:
+            raise MisuseError(
+                f"index {self._index} is that of another store than {self._folder}: give each "
+                "store an index of its own, or make this one that of the store with dimse index "
+                "rebuild"
             )
 
     def _forget(self, lost: Sequence[str]) -> None:

@@ -139,5 +139,10 @@ WORKLIST = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# One row, "store": the id that the folder of the objects has too.
+ABOUT = sa.Table(
+    "about", METADATA, _text("name", key=True), _text("value"), sqlite_with_rowid=False
+)
+
 DEPARTMENT = (COMMITMENTS, STEPS, SCHEDULED, WORKLIST)
 """The tables that no instance tells of."""

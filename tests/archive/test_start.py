@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 import sqlalchemy as sa
 
 from dimse import MisuseError
+from dimse.archive import files
 from dimse.archive.archive import Archive
 from dimse.archive.index import Index
 from dimse.archive.objects import key_of
@@ -174,15 +175,69 @@ class TestStart:
             assert any("not moved away" in text for text in texts(log))
 
     def test_rebuild_keeps_the_index_that_was(self, tmp_path: Path):
-        """It may be all that knows which instance an object was; the one before it goes."""
-        for uid in ("1.2.1.1", "1.2.1.2"):
+        """It may be all that knows which instance an object was; those before it stay, too."""
+        for uid, ending in (("1.2.1.1", ""), ("1.2.1.2", "-2"), ("1.2.1.3", "-3")):
             with open_archive(tmp_path) as archive:
                 put(archive, data_set(uid))
                 archive.objects.path_of(key_of(uid)).unlink()
             assert Archive(tmp_path).rebuild() == (0, 0)
-            old = Index(f"sqlite:///{tmp_path}/index.sqlite.old")
-            assert old.stored(["1.2.1.1", "1.2.1.2"]).keys() == {uid}
+            old = Index(f"sqlite:///{tmp_path}/index.sqlite.old{ending}")
+            assert old.stored(["1.2.1.1", "1.2.1.2", "1.2.1.3"]).keys() == {uid}
             old.close()
+
+    def test_a_rebuild_that_the_database_fails(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The error names the index, and nothing else escapes."""
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+        archive = Archive(tmp_path)
+        error = sa.exc.OperationalError("insert", {}, Exception("database or disk is full"))
+        monkeypatch.setattr(archive.index, "add", Mock(side_effect=error))
+        with pytest.raises(MisuseError, match=r"index sqlite.*: database or disk is full"):
+            archive.rebuild()
+
+    def test_an_index_is_that_of_one_store(
+        self, tmp_path: Path, new_index: Callable[[], str | None]
+    ):
+        """Two nodes with one database would remove each other's rows."""
+        index = new_index() or f"sqlite:///{tmp_path}/index.sqlite"
+        with open_archive(tmp_path / "one", index=index) as archive:
+            put(archive, data_set("1.2.1.1"))
+        with open_archive(tmp_path / "two") as other:
+            put(other, data_set("1.2.1.2"))
+        for _ in range(2):
+            with pytest.raises(MisuseError, match=r"another store than .*two.*dimse index rebuild"):
+                Archive(tmp_path / "two", index=index, limits=LIMITS).open()
+        with open_archive(tmp_path / "one", index=index) as archive:
+            assert uids(archive) == ["1.2.1.1"]
+        assert Archive(tmp_path / "two", index=index).rebuild() == (1, 0)
+        with open_archive(tmp_path / "two", index=index) as archive:
+            assert uids(archive) == ["1.2.1.2"]
+        with pytest.raises(MisuseError, match=r"another store than .*one"):
+            Archive(tmp_path / "one", index=index, limits=LIMITS).open()
+
+    def test_an_empty_index_too_is_that_of_one_store(
+        self, tmp_path: Path, new_index: Callable[[], str | None]
+    ):
+        index = new_index() or f"sqlite:///{tmp_path}/index.sqlite"
+        with open_archive(tmp_path / "one", index=index):
+            pass
+        with pytest.raises(MisuseError, match="another store"):
+            Archive(tmp_path / "two", index=index, limits=LIMITS).open()
+        with open_archive(tmp_path / "one", index=index):
+            pass
+
+    def test_the_parent_of_a_folder_that_is_there_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """It may be another's, who lets nobody read it; that of a new one is synced."""
+        sync = Mock(side_effect=files._sync_folder)
+        monkeypatch.setattr(files, "_sync_folder", sync)
+        for expected in (1, 0):
+            sync.reset_mock()
+            with open_archive(tmp_path / "store"):
+                assert sync.mock_calls.count(call(tmp_path)) == expected
 
     def test_rebuild_from_the_objects_alone(self, tmp_path: Path):
         with open_archive(tmp_path) as archive:

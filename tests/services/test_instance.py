@@ -197,9 +197,17 @@ class TestSource:
     @pytest.mark.parametrize("left", [0, 3, 4])
     def test_a_file_that_became_shorter(self, path: Path, left: int):
         instance = Instance.from_file(path)
-        path.write_bytes(path.read_bytes()[: instance.offset + left])
         with instance.open() as source:
+            path.write_bytes(path.read_bytes()[: instance.offset + left])
             assert len(source.read(6)) < 6
+
+    @pytest.mark.parametrize("change", [b"", b"more"])
+    def test_a_file_that_was_another_one_before(self, path: Path, change: bytes):
+        """The data set may begin elsewhere now."""
+        instance = Instance.from_file(path)
+        path.write_bytes(path.read_bytes() + change if change else b"")
+        with pytest.raises(DimseError, match="has changed"):
+            instance.open()
 
 
 class TestDatasets:

@@ -1,4 +1,4 @@
-"""The first version: patients, studies, series, instances; worklist, steps, commitments."""
+"""The first version: patients, studies, series, instances; what a department tells; whose it is."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -63,3 +63,4 @@ def upgrade() -> None:
     _indexes("scheduled", scheduled_study_uid="study_uid", scheduled_step_id="step_id")
     _table("worklist", "study_uid step_id", "date attributes")
     _indexes("worklist", worklist_date="date")
+    _table("about", "name", "value")
