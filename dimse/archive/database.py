@@ -53,6 +53,17 @@ def connecting(url: sa.URL, durable: bool) -> sa.Engine:
     return engine
 
 
+def synced(connection: sa.Connection, yes: bool) -> None:
+    """Whether SQLite waits for the disk at the end of transactions of a connection; none is open.
+
+    PostgreSQL always does: a server that crashes alone restarts no node, which would bring back
+    what it has lost.
+    """
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA synchronous = {'FULL' if yes else 'NORMAL'}")
+
+
 def adding(table: sa.Table, dialect: sa.Dialect) -> str:
     """SQL that adds rows, as the driver takes it: to make it each time is half of a commit."""
     insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert

@@ -16,7 +16,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from twisted.logger import Logger
 
 from dimse.archive import migrations
-from dimse.archive.database import adding, connecting, growing, reason, shown, without_secrets
+from dimse.archive.database import (
+    adding,
+    connecting,
+    growing,
+    reason,
+    shown,
+    synced,
+    without_secrets,
+)
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.archive.rows import Identity, Row, now, rows_of, value_of
 from dimse.archive.schema import ABOUT, DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
@@ -36,12 +44,14 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 class Index:
     """The index at `url`, such as `sqlite:///folder/index.sqlite` or `postgresql+psycopg://...`.
 
-    `durable` commits are on the disk when `add` returns.
+    `durable` commits are on the disk when they return, but in SQLite not those of instances that
+    are new: what a crash of the machine loses of these, the next start finds as objects.
     """
 
     log = Logger()
 
     def __init__(self, url: str, *, durable: bool = True) -> None:
+        self._durable = durable
         try:
             self._url = sa.make_url(url)
             self._engine = connecting(self._url, durable)
@@ -175,7 +185,7 @@ class Index:
         for stored in instances:
             for table, identity, row in rows_of(stored, self._known):
                 rows.setdefault(table, {}).setdefault(identity, row)
-        with self._transaction() as connection:
+        with self._transaction(lasting=bool(replacing)) as connection:
             if replacing:
                 self._remove(connection, list(replacing))
             if grown := self._of_known_studies(instances):
@@ -191,11 +201,16 @@ class Index:
         return [{"study": uid, "now": now()} for uid in sorted(studies) if (uid,) in self._known]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self, *, lasting: bool = True) -> Iterator[sa.Connection]:
+        """One that is not `lasting` is synced with the next one that is."""
         with self._engine.connect() as connection:
+            if lighter := self._durable and not lasting:
+                synced(connection, False)
             try:
                 yield connection
                 connection.commit()
+                if lighter:
+                    synced(connection, True)
             except BaseException:
                 connection.invalidate()  # a commit that failed can leave its transaction open
                 self._known.clear()  # another server may have taken over, and not know them

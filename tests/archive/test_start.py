@@ -15,8 +15,22 @@ from dimse.archive import files
 from dimse.archive.archive import Archive
 from dimse.archive.index import Index
 from dimse.archive.objects import key_of
-from dimse.archive.schema import STUDIES
+from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from tests.archive.archives import LIMITS, data_set, open_archive, put, texts, uids
+
+
+def rows(archive: Archive) -> dict[str, list[Any]]:
+    """All that the index says of instances, but for when it learned of them."""
+    tables = (PATIENTS, STUDIES, SERIES, INSTANCES)
+    return {
+        table.name: sorted(
+            tuple(row)
+            for row in archive.index.fetch(
+                sa.select(*(column for column in table.c if column.name != "updated"))
+            )
+        )
+        for table in tables
+    }
 
 
 class TestStart:
@@ -102,6 +116,39 @@ class TestStart:
         (tmp_path / "mounted elsewhere").rename(folder)
         with open_archive(folder, index=index) as archive:
             assert uids(archive) == ["1.2.1.1"]
+
+    def test_h_r18_rows_that_a_crash_of_the_machine_took_are_made_again(self, tmp_path: Path):
+        """They were not synced when the instances were acknowledged; nothing of them is another."""
+        folder, early = tmp_path / "store", tmp_path / "early.sqlite"
+        with open_archive(folder, durability="full") as archive:
+            for number in range(1, 4):
+                assert put(archive, data_set(f"1.2.1.{number}", StudyID=str(number))) == 0
+            with archive.index._engine.connect() as connection:
+                connection.exec_driver_sql("commit")
+                connection.exec_driver_sql(f"vacuum into '{early}'")
+            for uid in ("1.2.1.4", "1.2.2.1", "1.3.1.1", "1.3.1.2"):
+                assert put(archive, data_set(uid, PatientName=f"Name^{uid}", StudyID=uid)) == 0
+            before = rows(archive)
+        early.rename(folder / "index.sqlite")
+        with open_archive(folder, durability="full") as archive:
+            assert len(uids(archive)) == 7
+            assert rows(archive) == before
+
+    def test_what_is_synced(self, tmp_path: Path):
+        """What objects tell is not, all else is."""
+        with open_archive(tmp_path, durability="full") as archive:
+            levels: list[Any] = []
+
+            def look(connection: sa.Connection) -> None:
+                driver: Any = connection.connection.driver_connection
+                levels.append(driver.execute("PRAGMA synchronous").fetchone()[0])
+
+            sa.event.listen(archive.index._engine, "commit", look)
+            put(archive, data_set("1.2.1.1"))
+            archive.index.change(STUDIES.update().values(time=""))
+            put(archive, data_set("1.2.1.2"))
+            archive.index.remove([key_of("1.2.1.2")])
+        assert levels == [1, 2, 1, 2]
 
     def test_a_damaged_object_is_told_of_and_does_not_stop_the_start(
         self, tmp_path: Path, log: list[dict[str, Any]]
