@@ -148,7 +148,9 @@ class Archive:
         self.objects.open()
         try:
             self.index.open()
-            self._reconciliation.run(forget_lost=self._forget_lost)
+            self._reconciliation.run(
+                forget_lost=self._forget_lost, opening=self._department.hears_of_ends
+            )
             self._department.open()
         except BaseException as error:
             self.index.close()
@@ -243,7 +245,7 @@ class Archive:
         if earlier := replaced - published:
             self._reconciliation.renew(earlier)
         if news := self._without_a_row(group):
-            self.index.add(news, replaced & published)
+            self.index.add(news, replaced & published, self._department.hears_of_ends)
             self.objects.settle(replaced & published)
         for key in replaced & published:
             self.log.info("object {key} was replaced by another instance of its UID", key=key)

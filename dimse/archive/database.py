@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from dimse.archive.schema import STUDIES
+from dimse.archive.schema import OPEN_STUDIES, STUDIES
 from dimse.errors import MisuseError
 
 # A lock, a statement or a network that hangs must not hold threads, and the end of the node.
@@ -71,6 +71,13 @@ def adding(table: sa.Table, dialect: sa.Dialect) -> str:
     if table is STUDIES:  # one that is there has grown
         updated = {"updated": statement.excluded.updated}
         statement = statement.on_conflict_do_update(index_elements=["study_uid"], set_=updated)
+    elif table is OPEN_STUDIES:
+        counted = {
+            "instances": OPEN_STUDIES.c.instances + statement.excluded.instances,
+            "peer": statement.excluded.peer,
+            "ae_title": statement.excluded.ae_title,
+        }
+        statement = statement.on_conflict_do_update(index_elements=["study_uid"], set_=counted)
     else:
         statement = statement.on_conflict_do_nothing()
     return str(statement.compile(dialect=dialect, column_keys=table.columns.keys()))

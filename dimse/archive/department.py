@@ -3,19 +3,22 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import sqlalchemy as sa
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from dimse.archive.availability import Notifier
 from dimse.archive.commitment import Commitments, Digest
 from dimse.archive.index import Index
 from dimse.archive.objects import StoredInstance
+from dimse.archive.schema import OPEN_STUDIES
 from dimse.archive.steps import Steps
 from dimse.archive.studies import EndedStudy, Studies
 from dimse.archive.worklist import SUPPORTED, StoredWorklist, WorklistFinder, WorklistItems
 from dimse.archive.worklist_files import WorklistFolder
-from dimse.performing import SCP, Operation
+from dimse.performing import SCP, Operation, Peer
 from dimse.security.trail import AuditTrail
 from dimse.services.commitment import CommitmentSCP
 from dimse.services.partial_file import InThread
@@ -25,6 +28,7 @@ from dimse.services.retrieving import Destination, Destinations, Place
 from dimse.sop_classes import MODALITY_WORKLIST
 
 _STUDY_UID = 0x0020000D
+_EARLIER = "an earlier run"  # in place of the address of a peer
 
 Notified = Callable[[], Mapping[str, Destination]]
 """Peers to notify of a study that has ended, as they are now: where they are, by AE title."""
@@ -62,7 +66,9 @@ class Department:
         self._notifier = Notifier(index, in_thread, notified, clock) if notified else None
         self._studies: Studies | None = None
         if on_study_end is not None or notified is not None:
-            self._studies = Studies(study_timeout, self._study_ended, clock)
+            end = partial(_end_study, index, in_thread)
+            self._studies = Studies(study_timeout, self._study_ended, clock, end)
+        self._index = index
 
     def open(self) -> None:
         """Go on with what an earlier run has left, once there are `scps`; the index is open."""
@@ -73,9 +79,14 @@ class Department:
         """Let studies end, and leave the rest to the next run; fires when that is done."""
         self._open = False
         self._commitments.stop()
-        if self._studies is not None:
-            self._studies.close()
-        return self._notifier.stop() if self._notifier is not None else succeed(None)
+        ended = self._studies.close() if self._studies is not None else succeed(None)
+        stopped = self._notifier.stop() if self._notifier is not None else succeed(None)
+        return ended.addCallback(lambda _: stopped)
+
+    @property
+    def hears_of_ends(self) -> bool:
+        """Whether anybody wants to know when a study has ended."""
+        return self._studies is not None
 
     def received(self, stored: StoredInstance, operation: Operation) -> None:
         """An instance was committed."""
@@ -104,6 +115,10 @@ class Department:
     def _start(self) -> None:
         if self._open and self._serves:
             self._commitments.start()
+            if self._studies is not None:
+                for row in self._index.fetch(sa.select(OPEN_STUDIES)):
+                    peer = Peer(row.peer, _EARLIER)
+                    self._studies.resume(row.study_uid, row.instances, peer, row.ae_title)
 
     def _study_ended(self, study: EndedStudy) -> "Deferred[Any]":
         hook = self._on_study_end or (lambda _: None)
@@ -114,3 +129,9 @@ class Department:
             )
             ended.addCallback(lambda _: notified)
         return ended
+
+
+def _end_study(
+    index: Index, in_thread: InThread, study_uid: str, instances: int
+) -> "Deferred[None]":
+    return in_thread(partial(index.end_study, study_uid, instances))

@@ -27,7 +27,16 @@ from dimse.archive.database import (
 )
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.archive.rows import Identity, Row, now, rows_of, value_of
-from dimse.archive.schema import ABOUT, DEPARTMENT, INSTANCES, PATIENTS, SERIES, STUDIES, Select
+from dimse.archive.schema import (
+    ABOUT,
+    DEPARTMENT,
+    INSTANCES,
+    OPEN_STUDIES,
+    PATIENTS,
+    SERIES,
+    STUDIES,
+    Select,
+)
 from dimse.errors import MisuseError, StatusError
 from dimse.message.status import Status
 from dimse.services.storage import ReceivedInstance
@@ -59,7 +68,7 @@ class Index:
             raise MisuseError(f"index {shown(url)}: {error}") from None
         self._inserts = {
             table: adding(table, self._engine.dialect)
-            for table in (PATIENTS, STUDIES, SERIES, INSTANCES)
+            for table in (PATIENTS, STUDIES, SERIES, INSTANCES, OPEN_STUDIES)
         }
         self._grown = growing(self._engine.dialect)
         self._known: dict[Identity, None] = {}
@@ -154,18 +163,25 @@ class Index:
         )
         return StatusError(status, "the index failed")
 
-    def add(self, instances: Sequence[StoredInstance], replacing: Collection[str] = ()) -> None:
+    def add(
+        self,
+        instances: Sequence[StoredInstance],
+        replacing: Collection[str] = (),
+        opening: bool = False,
+    ) -> None:
         """Add instances that are not there yet, or whose keys are in `replacing`, all or none.
+
+        With `opening` their studies have not ended then, until `end_study`.
 
         A patient, study or series is described by the first instance of it that came. When it
         fails, `settle` comes before anything else is looked up or added.
         """
         try:
-            self._add(instances, replacing)
+            self._add(instances, replacing, opening)
         except DBAPIError as error:
             if not error.connection_invalidated:
                 raise
-            self._add(instances, replacing)  # on a new one: the server may be there again
+            self._add(instances, replacing, opening)  # on a new one: the server may be there again
         self._doubtful.clear()
 
     def settle(self) -> None:
@@ -178,7 +194,9 @@ class Index:
             self.remove(self._doubtful)
             self._doubtful.clear()
 
-    def _add(self, instances: Sequence[StoredInstance], replacing: Collection[str]) -> None:
+    def _add(
+        self, instances: Sequence[StoredInstance], replacing: Collection[str], opening: bool
+    ) -> None:
         if replacing:
             self._known.clear()  # a series, or a study, may go with the instance
         rows: dict[sa.Table, dict[Identity, Row]] = {}
@@ -192,6 +210,8 @@ class Index:
                 connection.exec_driver_sql(self._grown, grown)
             for table, news in rows.items():
                 connection.exec_driver_sql(self._inserts[table], list(news.values()))
+            if opening and (opened := _opened(instances)):
+                connection.exec_driver_sql(self._inserts[OPEN_STUDIES], opened)
             self._doubtful.update(stored.key for stored in instances)
         self._remember([*rows.get(STUDIES, ()), *rows.get(SERIES, ())])
 
@@ -274,6 +294,15 @@ class Index:
         found = self.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
         return sorted(((row.instance_uid, row.study_uid) for row in found), key=lambda row: row[1])
 
+    def end_study(self, study_uid: str, instances: int) -> None:
+        """It has ended, after so many instances; with more it has begun anew."""
+        columns = OPEN_STUDIES.c
+        of_it = columns.study_uid == study_uid
+        self.change(
+            OPEN_STUDIES.update().where(of_it).values(instances=columns.instances - instances),
+            OPEN_STUDIES.delete().where(of_it, columns.instances <= 0),
+        )
+
     def store_id(self, unless_any: str) -> str:
         """Which store it is the index of; of `unless_any`, if that was not said before."""
         asked = sa.select(ABOUT.c.value).where(ABOUT.c.name == _STORE)
@@ -320,6 +349,21 @@ def stored_instance(row: Any) -> StoredInstance:
     """From a row with the columns `STORED`; who sent it is not kept."""
     received = ReceivedInstance(row.sop_class_uid, row.instance_uid, row.transfer_syntax, "", "")
     return StoredInstance(received, row.offset, row.length, row.digest, {})
+
+
+def _opened(instances: Sequence[StoredInstance]) -> list[Row]:
+    """The studies of instances, with their numbers and who sent the last."""
+    rows: dict[str, Row] = {}
+    for stored in instances:
+        if study_uid := value_of(stored.attributes, _STUDY_UID):
+            before = rows.get(study_uid, {"instances": 0})["instances"]
+            rows[study_uid] = {
+                "study_uid": study_uid,
+                "instances": before + 1,
+                "peer": stored.received.sending_ae_title,
+                "ae_title": stored.received.receiving_ae_title,
+            }
+    return [rows[study_uid] for study_uid in sorted(rows)]
 
 
 def _unused(path: str) -> str:

@@ -37,8 +37,11 @@ class Reconciliation:
         self._objects = objects
         self._folder = folder
 
-    def run(self, *, forget_lost: bool) -> None:
-        """Index the objects that no row tells of, and drop the rows without an object."""
+    def run(self, *, forget_lost: bool, opening: bool) -> None:
+        """Index the objects that no row tells of, and drop the rows without an object.
+
+        With `opening` their studies have not ended, unless the index is a new one.
+        """
         self._check_objects()
         self._check_store()
         news: list[str] = []
@@ -55,7 +58,9 @@ class Reconciliation:
                 f"{self._index}: is all of its disk there? --forget-lost starts without them"
             )
         self.renew(self._objects.replaced())
-        added = sum(map(self._add, _some(self._as_they_came(news))))
+        opening = opening and count > 0
+        some = _some(self._as_they_came(news))
+        added = sum(self._add(keys, opening=opening) for keys in some)
         if added:
             self.log.warn("{count} instances were not in the index: added", count=added)
         if lost:
@@ -117,9 +122,9 @@ class Reconciliation:
         """The first instance of a study tells of it, now as when it came."""
         return sorted(keys, key=lambda key: (self._objects.came(key), key))
 
-    def _add(self, keys: Sequence[str]) -> int:
+    def _add(self, keys: Sequence[str], *, opening: bool = False) -> int:
         found, _ = self._read(keys)
-        self._index.add(found)
+        self._index.add(found, opening=opening)
         return len(found)
 
     def _read(self, keys: Sequence[str]) -> tuple[list[StoredInstance], set[str]]:

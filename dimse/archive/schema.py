@@ -139,10 +139,22 @@ WORKLIST = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# Studies that have not ended, with the number of instances of each that came, the last of `peer`,
+# who called us `ae_title`.
+OPEN_STUDIES = sa.Table(
+    "open_studies",
+    METADATA,
+    _text("study_uid", key=True),
+    sa.Column("instances", sa.BigInteger, nullable=False),
+    _text("peer"),
+    _text("ae_title"),
+    sqlite_with_rowid=False,
+)
+
 # One row, "store": the id that the folder of the objects has too.
 ABOUT = sa.Table(
     "about", METADATA, _text("name", key=True), _text("value"), sqlite_with_rowid=False
 )
 
-DEPARTMENT = (COMMITMENTS, STEPS, SCHEDULED, WORKLIST)
+DEPARTMENT = (COMMITMENTS, STEPS, SCHEDULED, WORKLIST, OPEN_STUDIES)
 """The tables that no instance tells of."""

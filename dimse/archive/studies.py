@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 
 from dimse.performing import Operation, Peer
@@ -26,9 +26,11 @@ class EndedStudy:
 
 @dataclass(slots=True)
 class _Open:
-    """A study that instances come of: the operation that brought the last one, and its timer."""
+    """A study that instances come of: who brought the last one, on which association."""
 
-    operation: Operation
+    peer: Peer
+    ae_title: str
+    association: object = None  # of an earlier run
     instances: int = 0
     timer: Any = None
     awaited: set[object] = field(default_factory=set)  # associations whose end is waited for
@@ -38,22 +40,32 @@ class Studies:
     """Calls `ended(study)` when no instance of a study came for `timeout` seconds.
 
     With a `timeout` of 0 a study ends with the association that brought its last instance. What
-    the hook raises, or its Deferred fails with, is logged.
+    the hook raises, or its Deferred fails with, is logged. `forget(uid, instances)` is called too,
+    for what the next run would `resume`.
     """
 
     log = Logger()
 
-    def __init__(self, timeout: float, ended: Callable[[EndedStudy], Any], clock: Any) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        ended: Callable[[EndedStudy], Any],
+        clock: Any,
+        forget: "Callable[[str, int], Deferred[None]]",
+    ) -> None:
         self._timeout = timeout
         self._ended = ended
         self._clock = clock
+        self._forget = forget
+        self._forgetting: set[Deferred[None]] = set()
         self._open: dict[str, _Open] = {}
 
     def received(self, study_instance_uid: str, operation: Operation) -> None:
         """An instance of it was committed."""
         association = operation.association
-        study = self._open.setdefault(study_instance_uid, _Open(operation))
-        study.operation = operation
+        study = self._open.setdefault(study_instance_uid, _Open(operation.peer, operation.ae_title))
+        study.peer, study.ae_title = operation.peer, operation.ae_title
+        study.association = association
         study.instances += 1
         if self._timeout:
             if study.timer is None:
@@ -66,22 +78,33 @@ class Studies:
                 lambda _: self._association_ended(study_instance_uid, association)
             )
 
-    def close(self) -> None:
-        """Let all that are open end now: after a restart nobody would know them."""
+    def resume(self, study_instance_uid: str, instances: int, peer: Peer, ae_title: str) -> None:
+        """So many instances of it came before a restart, and it had not ended."""
+        if study_instance_uid not in self._open:
+            study = self._open[study_instance_uid] = _Open(peer, ae_title, instances=instances)
+            study.timer = self._clock.callLater(self._timeout, self._end, study_instance_uid)
+
+    def close(self) -> "Deferred[Any]":
+        """Let all that are open end now; fires when the next run will not know them."""
         for study_instance_uid in list(self._open):
             self._end(study_instance_uid)
+        return DeferredList(list(self._forgetting))
 
     def _association_ended(self, study_instance_uid: str, association: object) -> None:
         study = self._open.get(study_instance_uid)
-        if study is not None and study.operation.association is association:
+        if study is not None and study.association is association:
             self._end(study_instance_uid)
 
     def _end(self, study_instance_uid: str) -> None:
         study = self._open.pop(study_instance_uid)
         if study.timer is not None and study.timer.active():
             study.timer.cancel()
-        operation = study.operation
-        ended = EndedStudy(study_instance_uid, study.instances, operation.peer, operation.ae_title)
+        ended = EndedStudy(study_instance_uid, study.instances, study.peer, study.ae_title)
+        forgetting = self._forget(study_instance_uid, study.instances)
+        self._forgetting.add(forgetting)
+        forgetting.addErrback(
+            lambda failure: self.log.failure("a study will end once more", failure)
+        ).addBoth(lambda _: self._forgetting.discard(forgetting))
         self.log.info(
             "study {uid} has ended: {count} instances, the last of {peer}",
             uid=study_instance_uid,

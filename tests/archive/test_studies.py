@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydicom.uid import CTImageStorage
 from twisted.internet.defer import fail
 from twisted.logger import LogLevel, formatEvent
@@ -12,11 +13,14 @@ from twisted.logger import LogLevel, formatEvent
 import dimse
 from dimse import AvailabilityNotification, AvailabilitySCP
 from dimse.archive.archive import Archive
+from dimse.archive.index import Index
+from dimse.archive.objects import key_of
+from dimse.archive.schema import OPEN_STUDIES
 from dimse.archive.steps import Steps
 from dimse.archive.studies import EndedStudy
 from dimse.services.retrieving import Destination
 from dimse.testing import Network
-from tests.archive.archives import data_set, open_archive, synchronously
+from tests.archive.archives import data_set, open_archive, put, synchronously
 from tests.services.steps import begun
 
 STUDY = "1.2"  # of 1.2.1.1 and others
@@ -233,3 +237,86 @@ class TestAvailability:
             assert closed == []
             network.advance(6)
             assert closed == [None]
+
+
+class TestRestart:
+    """What had not ended when a node was killed."""
+
+    @staticmethod
+    def kill(sender: Sender) -> None:
+        sender.archive.index.close()
+        sender.archive.objects.close()
+
+    @pytest.mark.parametrize("timeout", [60, 0])
+    def test_a_study_ends_all_the_same(self, network: Network, tmp_path: Path, timeout: float):
+        """After the time-out from the start on; with 0 at once, for its association is over."""
+        killed = Sender(network, tmp_path, timeout)
+        killed.__enter__()
+        killed.store(killed.associate(), "1.2.1.1", "1.2.1.2", "1.3.1.1.1")
+        self.kill(killed)
+        with Sender(network, tmp_path, timeout) as sender:
+            network.advance(timeout)
+            assert sender.told() == [(STUDY, 2), ("1.3.1", 1)]
+            (ended, _) = sender.ended
+            assert (ended.peer.ae_title, ended.ae_title) == ("CT1", "ARCHIVE")
+        with Sender(network, tmp_path, timeout) as sender:
+            network.advance(timeout)
+            assert sender.told() == []
+
+    def test_what_comes_after_the_restart_is_of_it(self, network: Network, tmp_path: Path):
+        killed = Sender(network, tmp_path, 60)
+        killed.__enter__()
+        killed.store(killed.associate(), "1.2.1.1")
+        self.kill(killed)
+        with Sender(network, tmp_path, 60) as sender:
+            network.advance(59)
+            sender.store(sender.associate(), "1.2.1.2", "1.2.1.2")
+            network.advance(59)
+            assert sender.told() == []
+            network.advance(1)
+            assert sender.told() == [(STUDY, 3)]
+        assert self.left(tmp_path) == []
+
+    def test_what_ended_is_over(self, network: Network, tmp_path: Path):
+        """By its time, or because the node stopped."""
+        with Sender(network, tmp_path, 60) as sender:
+            sender.store(sender.associate(), "1.2.1.1")
+            network.advance(60)
+            sender.store(sender.associate(), "1.3.1.1")
+        assert sender.told() == [(STUDY, 1), ("1.3", 1)]
+        assert self.left(tmp_path) == []
+
+    def test_a_rebuild_keeps_it(self, network: Network, tmp_path: Path):
+        killed = Sender(network, tmp_path, 60)
+        killed.__enter__()
+        killed.store(killed.associate(), "1.2.1.1")
+        self.kill(killed)
+        Archive(tmp_path).rebuild()
+        assert self.left(tmp_path) == [(STUDY, 1)]
+
+    def test_instances_that_a_crash_took_from_the_index(self, network: Network, tmp_path: Path):
+        """A start that adds them opens their studies; one that makes a new index does not."""
+        with open_archive(tmp_path) as archive:
+            for uid in ("1.2.1.1", "1.3.1.1"):
+                put(archive, data_set(uid))
+            archive.index.remove([key_of("1.3.1.1")])
+        with Sender(network, tmp_path, 60) as sender:
+            network.advance(60)
+            assert sender.told() == [("1.3", 1)]
+        (tmp_path / "index.sqlite").unlink()
+        with Sender(network, tmp_path, 60) as sender:
+            network.advance(60)
+            assert sender.told() == []
+
+    def test_nobody_who_wants_to_know_costs_nothing(self, tmp_path: Path):
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+        assert self.left(tmp_path) == []
+
+    @staticmethod
+    def left(folder: Path) -> list[tuple[str, int]]:
+        index = Index(f"sqlite:///{folder}/index.sqlite")
+        columns = OPEN_STUDIES.c.study_uid, OPEN_STUDIES.c.instances
+        found = [tuple(row) for row in index.fetch(sa.select(*columns))]
+        index.close()
+        return found

@@ -63,4 +63,5 @@ def upgrade() -> None:
     _indexes("scheduled", scheduled_study_uid="study_uid", scheduled_step_id="step_id")
     _table("worklist", "study_uid step_id", "date attributes")
     _indexes("worklist", worklist_date="date")
+    _table("open_studies", "study_uid", "peer ae_title", "instances")
     _table("about", "name", "value")
