@@ -9,7 +9,7 @@ import pytest
 
 from dimse.archive.archive import Archive
 
-CALLS = ("open", "write", "fsync", "link", "replace", "unlink", "statvfs", "pread")
+CALLS = ("open", "write", "fsync", "link", "unlink", "statvfs", "pread", "replace")
 STEPS = ("do_execute", "do_executemany", "do_commit")
 
 

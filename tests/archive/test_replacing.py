@@ -1,6 +1,7 @@
 """Another instance of a SOP Instance UID takes the place of the first, whatever fails meanwhile."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dimse import PATIENT_ROOT, Instance, MisuseError
+from dimse import PATIENT_ROOT, Instance, MisuseError, ReceivedInstance
 from dimse.archive.archive import Archive
 from dimse.archive.files import DUPLICATES
 from dimse.archive.objects import key_of
 from dimse.archive.schema import STUDIES
 from dimse.errors import DimseError
+from dimse.services.dataset import encode
 from dimse.testing import Network
-from tests.archive.archives import Client, open_archive, uids
+from tests.archive.archives import Client, data_set, open_archive, uids
 from tests.archive.faults import CALLS, STEPS, faults
+from tests.archive.storing import Hand
 from tests.archive.test_faults import ERRORS, put, stored
+from tests.wire import CT_STORAGE, EXPLICIT
 
 KEY = key_of("1.2.1.1")
 
@@ -128,6 +132,29 @@ def test_h_r12_killed_at_each_step(tmp_path: Path):
         if all_.count < k:
             break
     assert names == {"old", "newer"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_two_of_one_uid_in_one_group(tmp_path: Path, fails: bool):
+    """The last of them is there then or, where the index fails both, what was acknowledged."""
+    hand = Hand()
+    options: dict[str, Any] = {"durability": "full", "duplicates": "replace", "in_thread": hand}
+    outcomes: list[Any] = []
+    with open_archive(tmp_path, **options) as archive:
+        for name in ("Old", "Newer", "Newest"):  # the first is a group of its own
+            received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "", "")
+            operation: Any = None
+            sink = archive.begin(received, operation)
+            sink.write(memoryview(encode(data_set("1.2.1.1", PatientName=name), EXPLICIT)))
+            sink.finish().addBoth(outcomes.append)
+        hand.go()
+        error = sqlite3.OperationalError("disk I/O error")
+        with faults(archive, STEPS, int(fails), error, ever=fails) as failing:
+            hand.go()
+        assert failing.count
+    assert [outcome == 0 for outcome in outcomes] == [True, not fails, not fails]
+    with open_archive(tmp_path) as archive:
+        assert (patient(archive), olds(archive)) == ("old" if fails else "newest", [])
 
 
 def test_what_was_replaced_is_not_sent_by_halves(archive: Archive):
