@@ -44,7 +44,10 @@ from tests.archive.archives import (
     texts,
     uids,
 )
+from tests.archive.storing import Hand
 from tests.wire import CT_STORAGE, EXPLICIT
+
+NOBODY: Any = None  # whose operation it is
 
 
 @pytest.fixture
@@ -73,6 +76,30 @@ class TestStore:
         for _ in range(2):
             assert put(archive, data_set("1.2.1.1")) == 0
         assert uids(archive) == ["1.2.1.1"]
+
+    @pytest.mark.parametrize("others", [0, 25])
+    def test_h_a02_fifty_at_once_under_one_uid(self, tmp_path: Path, others: int):
+        """One object: the same bytes are a success each, other ones are refused, none are mixed."""
+        hand, outcomes = Hand(), list[Any]()
+        received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "A", "B")
+        same = encode(data_set("1.2.1.1"), EXPLICIT)
+        other = encode(data_set("1.2.1.1", PatientName="Else^Somebody"), EXPLICIT)
+        with open_archive(tmp_path / "archive", in_thread=hand) as archive:
+            sinks = [archive.begin(received, NOBODY) for _ in range(50)]
+            for start in range(0, len(other), 100):
+                for number, sink in enumerate(sinks):
+                    data = same if number < 50 - others else other
+                    if piece := data[start : start + 100]:
+                        sink.write(memoryview(piece))
+            for sink in sinks:
+                sink.finish().addCallbacks(outcomes.append, lambda f: outcomes.append(f.value))
+            while hand.steps:
+                hand.go()
+            statuses = [getattr(outcome, "status", outcome) for outcome in outcomes]
+            assert sorted(statuses) == [0] * (50 - others) + [0x0111] * others
+            assert len(files(archive)) == 1
+            assert files(archive)[0].read_bytes().endswith(same)
+            assert leftovers(archive) == []
 
     def test_h_a03_another_under_the_same_uid(self, archive: Archive):
         """0x0111, and the first is kept."""
