@@ -1,0 +1,76 @@
+"""Whole sessions as what is fuzzed: what a peer says, mutated, to our acceptor or requestor."""
+
+from functools import cache
+
+from tests.fuzz.connections import FATES, Stage
+from tests.fuzz.corpus import pdus, stream_seed
+from tests.fuzz.decoders import Target, parts
+from tests.fuzz.mutation import Dice, mutated, segments
+
+
+@cache
+def stage() -> Stage:
+    """One for all sessions of a process."""
+    return Stage()
+
+
+def _said(stream: bytes, dice: Dice) -> bytes:
+    """A stream with one PDU mutated, left out, repeated, swapped or put in, or mutated as a whole.
+
+    Mutated as a whole, a session seldom gets beyond its first PDU.
+    """
+    said, how = pdus(stream), dice.below(8)
+    index = dice.below(len(said))
+    if how < 3:
+        said[index] = mutated([stream_seed(said[index])], dice)
+    elif how == 3:
+        return mutated([stream_seed(stream)], dice)
+    elif how == 4:
+        del said[index]
+    elif how == 5:
+        said.insert(index, said[index])
+    elif how == 6:
+        said.insert(index, dice.of(parts().pdus).data)
+    elif dice.below(2):
+        other = dice.below(len(said))
+        said[index], said[other] = said[other], said[index]
+    return b"".join(said)
+
+
+Case = tuple[bytes, int, list[bytes], str]  # what is said, which session, segments, what then
+
+
+def _make(dice: Dice, who: str) -> Case:
+    session = dice.below(len(parts().sessions))
+    stream = _said(getattr(parts().sessions[session], who), dice)
+    return stream, session, segments(stream, dice), dice.of(FATES)
+
+
+def _run_acceptor(stream: bytes, session: int, pieces: list[bytes], fate: str) -> bool:
+    with stage().performance():
+        return bool(stage().acceptor(pieces, fate))
+
+
+def _run_requestor(stream: bytes, session: int, pieces: list[bytes], fate: str) -> bool:
+    with stage().performance():
+        return bool(stage().requestor(parts().sessions[session], pieces, fate))
+
+
+def _both(stream: bytes, session: int, *_: object) -> int:
+    """What the peer says, and what ours asks for."""
+    return len(stream) + len(parts().sessions[session].requestor)
+
+
+_ASSOCIATION = 128 * 1024  # bytes of one, with all who perform
+
+SESSIONS = (
+    Target(
+        *("acceptor", 2, lambda dice: _make(dice, "requestor"), _run_acceptor),
+        fixed=_ASSOCIATION,
+    ),
+    Target(
+        *("requestor", 2, lambda dice: _make(dice, "acceptor"), _run_requestor),
+        fixed=_ASSOCIATION,
+        size=_both,
+    ),
+)
