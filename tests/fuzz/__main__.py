@@ -6,10 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
-from zope.interface import implementer
-
-from tests.fuzz.run import Report, judge, make, run, watched
+from tests.fuzz.run import Report, judge, log_nothing, make, run, watched
 
 
 def table(report: Report, seconds: float) -> str:
@@ -30,11 +27,6 @@ def say(*words: str) -> None:
     sys.stdout.write(f"{' '.join(words)}\n")
 
 
-@implementer(ILogObserver)
-def ignore(event: LogEvent) -> None:
-    """Nothing of the log: what is wrong in it, a session finds itself."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fuzz; returns the exit code, 1 when an input failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
@@ -43,8 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--replay", metavar="SEED:CASE", help="one input, again")
     options = parser.parse_args(arguments)
-    # Before somebody begins it, the log is kept in memory.
-    globalLogBeginner.beginLoggingTo([ignore], redirectStandardIO=False)
     report = Report()
     began = time.monotonic()
     if options.replay:
@@ -65,4 +55,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    log_nothing()
     sys.exit(main())

@@ -5,10 +5,10 @@ fired once, each sink has ended once, and no error was logged.
 """
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
 from twisted.internet.defer import Deferred, fail, succeed
@@ -49,6 +49,15 @@ FOR_EVER = 10_000  # timers that run out in one session
 
 KEYS = Dataset()
 KEYS.QueryRetrieveLevel, KEYS.StudyInstanceUID = "STUDY", "1.2.3"
+
+
+class Outcome(NamedTuple):
+    """All that came of a session: what ours said, stored, with how that ended, and was told."""
+
+    established: bool
+    said: bytes
+    stored: list[tuple[bytes, list[object]]]
+    told: list[str]
 
 
 class Shelf:
@@ -128,14 +137,32 @@ class Stage:
         if isinstance(failure, Failure):
             self.failures.append(failure.getTraceback())
 
-    @contextmanager
-    def performance(self) -> Iterator[None]:
+    # What happens on a connection
+
+    def acceptor(self, pieces: Sequence[bytes], fate: str) -> Outcome:
+        """Ours accepts, and the peer says `pieces`."""
+        protocol = self.factory.buildProtocol(CLIENT)
+        assert protocol is not None
+        return self._perform(protocol, Transport(CLIENT, SERVER), pieces, fate)
+
+    def requestor(self, session: corpus.Session, pieces: Sequence[bytes], fate: str) -> Outcome:
+        """Ours asks for what was asked for in a session, and the peer says `pieces`."""
+        request, asked = _asked(session)
+        factory = RequestorFactory(request, limits=LIMITS, clock=self.clock)
+        factory.established.addCallback(self._ask, asked)
+        self.outcome(factory.established)
+        protocol = factory.buildProtocol(SERVER)
+        return self._perform(protocol, Transport(SERVER, CLIENT), pieces, fate)
+
+    def _perform(
+        self, protocol: UpperLayerProtocol, transport: Transport, pieces: Sequence[bytes], fate: str
+    ) -> Outcome:
         """One session; then nothing may be left of it."""
         globalLogPublisher.addObserver(self)
         self.clock.rightNow = 0.0
         try:
             with warnings.catch_warnings(action="ignore"):  # pydicom has its opinion of values
-                yield
+                self._play(protocol, transport, pieces, fate)
         finally:
             globalLogPublisher.removeObserver(self)
             shelves, self.shelves = self.shelves, []
@@ -144,25 +171,14 @@ class Stage:
         assert not failures, failures[0]
         assert [len(shelf.endings) for shelf in shelves] == [1] * len(shelves)
         assert [len(outcome) for outcome in outcomes] == [1] * len(outcomes)
-        for outcome in outcomes:
-            assert not isinstance(outcome[0], Exception) or isinstance(outcome[0], DimseError)
-
-    # What happens on a connection
-
-    def acceptor(self, pieces: Sequence[bytes], fate: str) -> bytes:
-        """Ours accepts, and the peer says `pieces`; returns what ours said."""
-        protocol = self.factory.buildProtocol(CLIENT)
-        assert protocol is not None
-        return self._play(protocol, Transport(CLIENT, SERVER), pieces, fate)
-
-    def requestor(self, session: corpus.Session, pieces: Sequence[bytes], fate: str) -> bytes:
-        """Ours asks for what was asked for in a session, and the peer says `pieces`."""
-        request, asked = _asked(session)
-        factory = RequestorFactory(request, limits=LIMITS, clock=self.clock)
-        factory.established.addCallback(self._ask, asked)
-        self.outcome(factory.established)
-        protocol = factory.buildProtocol(SERVER)
-        return self._play(protocol, Transport(SERVER, CLIENT), pieces, fate)
+        for (outcome,) in outcomes:
+            assert not isinstance(outcome, Exception) or isinstance(outcome, DimseError)
+        return Outcome(
+            protocol.user is not None,
+            b"".join(transport.writes),
+            [(bytes(shelf.data), shelf.endings) for shelf in shelves],
+            [str(outcome) for (outcome,) in outcomes],
+        )
 
     def _ask(self, association: Association, asked: list[tuple[Request, bytes]]) -> None:
         self.outcome(association.when_ended())
@@ -185,7 +201,7 @@ class Stage:
 
     def _play(
         self, protocol: UpperLayerProtocol, transport: Transport, pieces: Sequence[bytes], fate: str
-    ) -> bytes:
+    ) -> None:
         transport.protocol = protocol
         protocol.makeConnection(transport)
         self.outcome(protocol.when_closed())
@@ -204,7 +220,6 @@ class Stage:
         self._pass(transport, fate, lambda: not self.clock.getDelayedCalls())
         assert transport.lost
         assert protocol.state is Sta.Sta1
-        return b"".join(transport.writes)
 
     def _settle(self, transport: Transport, fate: str) -> None:
         """What happens at once."""

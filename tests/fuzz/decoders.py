@@ -35,7 +35,8 @@ CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 class Target(NamedTuple):
     """What is fuzzed. `make` gives the arguments of `run`, the mutated bytes first; `run` returns
     whether they were taken, or raises one of `errors` for those that are refused. An input of
-    `size` bytes may need `memory` times as much, and `fixed`; `measured`, if that is not `run`."""
+    `size` bytes may need `memory` times as much, and `fixed`. `measured` is what takes work and
+    memory, if `run` does more than that."""
 
     name: str
     share: int  # of 100 inputs
@@ -46,6 +47,10 @@ class Target(NamedTuple):
     fixed: int = 64 * 1024
     size: Callable[..., int] = lambda data, *_: len(data)
     measured: Callable[..., object] | None = None
+
+    def once(self) -> "Target":
+        """What is measured."""
+        return self._replace(run=self.measured or self.run)
 
 
 class Parts(NamedTuple):

@@ -17,6 +17,9 @@ from traceback import format_exc
 from types import FrameType
 from typing import Any
 
+from twisted.logger import ILogObserver, LogEvent, globalLogBeginner
+from zope.interface import implementer
+
 from tests.fuzz.decoders import DECODERS, Target
 from tests.fuzz.mutation import Dice
 from tests.fuzz.sessions import SESSIONS
@@ -27,7 +30,7 @@ BATCH = 2000  # cases that a process takes at a time
 COUNT_EVERY, TRACE_EVERY = 500, 100  # inputs of which lines are counted, and memory is traced
 SUSPECT = 0.05  # seconds after which the lines of an input are counted
 SLOW, HANG = 1.0, 20.0  # seconds of CPU time that are too many for these small inputs
-LINES, LINES_PER_BYTE = 50_000, 50  # that an input may run
+LINES, LINES_PER_BYTE = 50_000, 100  # that an input may run
 FAILURES = 10  # and a batch goes no further
 
 
@@ -71,6 +74,16 @@ class Report:
         self.failures += other.failures
 
 
+@implementer(ILogObserver)
+def _ignore(event: LogEvent) -> None:
+    """What is wrong in it, a session finds itself."""
+
+
+def log_nothing() -> None:
+    """Before somebody begins it, Twisted keeps the log in memory."""
+    globalLogBeginner.beginLoggingTo([_ignore], redirectStandardIO=False)
+
+
 def make(seed: int, case: int) -> tuple[Target, tuple[Any, ...]]:
     """The target and the arguments of a case."""
     dice = Dice(seed, case)
@@ -109,7 +122,7 @@ def memory_of(target: Target, arguments: tuple[Any, ...]) -> int:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        attempt(target._replace(run=target.measured or target.run), arguments)
+        attempt(target, arguments)
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
@@ -149,9 +162,9 @@ def judge(seed: int, case: int, report: Report, *, thorough: bool = False) -> No
         tally.seconds += seconds
         size = target.size(*arguments)
         if thorough or seconds > SUSPECT or case % COUNT_EVERY == 0:
-            _judge_work(target, arguments, size, tally)
+            _judge_work(target.once(), arguments, size, tally)
         if thorough or case % TRACE_EVERY == 1:
-            peak = memory_of(target, arguments) / (target.memory * size + target.fixed)
+            peak = memory_of(target.once(), arguments) / (target.memory * size + target.fixed)
             tally.memory = max(tally.memory, peak)
             assert peak <= 1, f"{peak:.2f} times the memory that {size} bytes may need"
     except (Exception, Hang):  # noqa: BLE001  whatever it is, it is a finding

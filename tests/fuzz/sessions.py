@@ -1,8 +1,8 @@
 """Whole sessions as what is fuzzed: what a peer says, mutated, to our acceptor or requestor."""
 
-from functools import cache
+from functools import cache, partial
 
-from tests.fuzz.connections import FATES, Stage
+from tests.fuzz.connections import FATES, Outcome, Stage
 from tests.fuzz.corpus import pdus, stream_seed
 from tests.fuzz.decoders import Target, parts
 from tests.fuzz.mutation import Dice, mutated, segments
@@ -46,14 +46,22 @@ def _make(dice: Dice, who: str) -> Case:
     return stream, session, segments(stream, dice), dice.of(FATES)
 
 
-def _run_acceptor(stream: bytes, session: int, pieces: list[bytes], fate: str) -> bool:
-    with stage().performance():
-        return bool(stage().acceptor(pieces, fate))
+def _play(who: str, stream: bytes, session: int, pieces: list[bytes], fate: str) -> Outcome:
+    try:
+        if who == "acceptor":
+            return stage().acceptor(pieces, fate)
+        return stage().requestor(parts().sessions[session], pieces, fate)
+    except BaseException:
+        stage.cache_clear()  # what is left of it is not the next one's
+        raise
 
 
-def _run_requestor(stream: bytes, session: int, pieces: list[bytes], fate: str) -> bool:
-    with stage().performance():
-        return bool(stage().requestor(parts().sessions[session], pieces, fate))
+def _run(who: str, stream: bytes, session: int, pieces: list[bytes], fate: str) -> bool:
+    """What comes of it does not depend on the segments, unless the peer does not read."""
+    found = _play(who, stream, session, pieces, fate)
+    if len(pieces) > 1 and fate == "closes":
+        assert found == _play(who, stream, session, [stream], fate), "the segments matter"
+    return found.established
 
 
 def _both(stream: bytes, session: int, *_: object) -> int:
@@ -65,12 +73,14 @@ _ASSOCIATION = 128 * 1024  # bytes of one, with all who perform
 
 SESSIONS = (
     Target(
-        *("acceptor", 2, lambda dice: _make(dice, "requestor"), _run_acceptor),
+        *("acceptor", 2, lambda dice: _make(dice, "requestor"), partial(_run, "acceptor")),
         fixed=_ASSOCIATION,
+        measured=partial(_play, "acceptor"),
     ),
     Target(
-        *("requestor", 2, lambda dice: _make(dice, "acceptor"), _run_requestor),
+        *("requestor", 2, lambda dice: _make(dice, "acceptor"), partial(_run, "requestor")),
         fixed=_ASSOCIATION,
         size=_both,
+        measured=partial(_play, "requestor"),
     ),
 )
