@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 
 from pydicom import Dataset
 from pydicom.datadict import keyword_for_tag
+from pydicom.multival import MultiValue
 from sqlalchemy.exc import SQLAlchemyError
 from twisted.logger import Logger
 
@@ -214,11 +215,10 @@ def _rules(identifier: Dataset, options: QueryOptions, unknown_matches: frozense
 
 
 def texts_of(identifier: Dataset, keyword: str) -> list[str]:
-    """The values of an attribute that is not matched; none when they cannot be read."""
+    """The values of an attribute that is not matched; none when they cannot be read as text."""
     try:
         value = identifier.get(keyword)
     except Exception:  # noqa: BLE001  whatever pydicom says of it
         return []
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, str) else [str(each) for each in value]
+    values = value if isinstance(value, MultiValue) else [value]
+    return [each for each in values if isinstance(each, str) and each]

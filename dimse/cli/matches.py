@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Iterable
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import click
 from pydicom import DataElement, Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
 from rich.table import Table
@@ -168,15 +170,24 @@ def _values(dataset: Dataset, path: KeyPath | tuple[Step, ...]) -> list[str]:
         return []
     if not inside:
         return [_text(dataset, step)]
-    items = dataset[step.tag].value or ()
+    items = _items(dataset, step)
     return [value for item in items for value in _values(item, tuple(inside)) if value]
+
+
+def _items(dataset: Dataset, step: Step) -> Iterable[Dataset]:
+    """Those of a sequence; what a peer sends in its place has none."""
+    try:
+        value = dataset[step.tag].value
+    except Exception:  # noqa: BLE001  pydicom cannot convert it
+        return ()
+    return value if isinstance(value, Sequence) else ()
 
 
 def _text(dataset: Dataset, step: Step) -> str:
     try:
         element: DataElement = dataset[step.tag]
-    except Exception:  # noqa: BLE001  pydicom cannot convert it, so as it came
-        return _undecoded(dataset.get_item(step.tag).value)
+    except Exception:  # noqa: BLE001  pydicom cannot convert it
+        return _as_it_came(dataset, step)
     value = element.value
     if element.VR == "SQ":
         return f"{len(value)} items"
@@ -187,8 +198,16 @@ def _text(dataset: Dataset, step: Step) -> str:
     return "" if element.is_empty else str(value)
 
 
-def _undecoded(value: Any) -> str:
-    return bytes(value or b"").rstrip(b"\0 ").decode("ascii", "backslashreplace")
+def _as_it_came(dataset: Dataset, step: Step) -> str:
+    try:
+        value = dataset.get_item(step.tag).value
+    except Exception:  # noqa: BLE001  an empty one is converted here too
+        return ""
+    return _undecoded(value) if isinstance(value, bytes) else ""
+
+
+def _undecoded(value: bytes) -> str:
+    return value.rstrip(b"\0 ").decode("ascii", "backslashreplace")
 
 
 def _shown(text: str) -> str:

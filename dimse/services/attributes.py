@@ -38,8 +38,8 @@ class Attribute:
     def is_needed(self, dataset: Dataset) -> bool:
         """Whether the condition of a type 1C holds."""
         if self.unless:
-            return not any(map(dataset.get, self.unless))
-        return any(map(dataset.get, self.given))
+            return not any(_has_value(dataset, keyword) for keyword in self.unless)
+        return any(_has_value(dataset, keyword) for keyword in self.given)
 
 
 Attributes = Mapping[str, Attribute]
@@ -106,6 +106,11 @@ def _faults(dataset: Dataset, attributes: Attributes, rule: Rule, path: str) -> 
                 yield from _faults(item, attribute.items, rule, f"{name}[{number}].")
         elif "1" in (scu, scp) or needed:
             yield _Fault(MISSING_ATTRIBUTE_VALUE, "without value:", name, tag)
+
+
+def _has_value(dataset: Dataset, keyword: str) -> bool:
+    element = _element(dataset, _tag(keyword)) if keyword in dataset else None
+    return element is not None and bool(element.value)
 
 
 def _element(dataset: Dataset, tag: int) -> DataElement | None:

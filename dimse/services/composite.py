@@ -43,12 +43,14 @@ def instance_uids(identifier: Dataset) -> list[str]:
     Raises `StatusError`, to be answered: A900H unless the level is IMAGE, and for SOP Instance UIDs
     that are missing or none, AA02H for the level FRAME, as no new instances are made of frames.
     """
-    level = identifier.get("QueryRetrieveLevel")
+    try:
+        level, uids = identifier.get("QueryRetrieveLevel"), uids_of(identifier, "SOPInstanceUID")
+    except Exception:  # noqa: BLE001  whatever pydicom says of it; the text may hold a value
+        raise StatusError(IDENTIFIER_MISMATCH, "the Identifier cannot be read") from None
     if level == "FRAME":
         raise StatusError(_FRAMES_CANNOT_BE_EXTRACTED, "only whole instances are sent")
     if level != "IMAGE":
         raise StatusError(IDENTIFIER_MISMATCH, "the level is not IMAGE", (_LEVEL,))
-    uids = uids_of(identifier, "SOPInstanceUID")
     if not uids or not all(map(is_uid, uids)):
         raise StatusError(IDENTIFIER_MISMATCH, "UIDs are needed", (_SOP_INSTANCE_UID,))
     return uids

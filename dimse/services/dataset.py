@@ -147,12 +147,19 @@ def decode(data: bytes, transfer_syntax: str, longest: int = _LONGEST) -> Datase
 def uids_of(dataset: Dataset, keyword: str) -> list[str]:
     """The UIDs of an element, none if it is absent or empty.
 
-    Above 64 KiB explicit VR has no UI, so they come as UN (PS3.5 6.2.2).
+    Above 64 KiB explicit VR has no UI, so they come as UN (PS3.5 6.2.2). Raises `DimseError` for an
+    element that has no text.
     """
-    value = dataset.get(keyword)
+    try:
+        value = dataset.get(keyword) or []
+    except Exception:  # noqa: BLE001  whatever pydicom says of it; the text may hold the value
+        value = None
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace").rstrip("\0 ").split("\\")
-    return [value] if isinstance(value, str) and value else [str(uid) for uid in value or ()]
+    values = value if isinstance(value, MultiValue | list) else [value]
+    if not all(isinstance(each, str) for each in values):
+        raise DimseError(f"{keyword} cannot be read (PS3.5 6.2)")
+    return [str(each) for each in values]
 
 
 def inflated(data: bytes, longest: int) -> bytes:

@@ -26,6 +26,7 @@ from dimse.archive.matching import (
     Universal,
     WildCard,
 )
+from dimse.archive.query import texts_of
 from dimse.errors import StatusError
 from dimse.services.dataset import encode
 from tests.archive.queries import element, item, read, received, refusal
@@ -408,3 +409,18 @@ def test_text_without_a_character_set(encoding: str) -> None:
     """As people type it: UTF-8 where it can be, else Latin-1."""
     key = keys_of(received(element(0x00081030, "LO", "Schädel".encode(encoding))))
     assert key == {0x00081030: SingleValue("Schädel", "LO")}
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "texts"),
+    [
+        ("SH", b"+0100 ", ["+0100"]),
+        ("SH", b"", []),
+        ("US", b"\1\0", []),
+        ("SQ", b"", []),
+        ("KS", b"+0100 ", []),  # no VR of the standard
+    ],
+)
+def test_k11_an_attribute_that_is_not_matched(vr: str, value: bytes, texts: list[str]) -> None:
+    """It has text, or none whatever its VR is."""
+    assert texts_of(received(element(0x00080201, vr, value)), "TimezoneOffsetFromUTC") == texts

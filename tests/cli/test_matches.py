@@ -8,6 +8,9 @@ from pydicom import Dataset
 
 from dimse.cli.keys import KeyPath
 from dimse.cli.matches import Csv, Lines
+from dimse.services.dataset import decode
+from tests.archive.data_sets import element
+from tests.wire import EXPLICIT
 
 STEP = "ScheduledProcedureStepSequence"
 
@@ -50,6 +53,26 @@ def match() -> Dataset:
 )
 def test_each_kind_of_value(match: Dataset, name: str, text: str) -> None:
     assert shown(match, name) == f"{text}\n"
+
+
+SEQUENCE = 0x00400100
+PATIENT = 0x00100010
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "text"),
+    [
+        (element(SEQUENCE, "LO", b"AB"), f"{STEP}[0].Modality", ""),
+        (element(SEQUENCE, "KS", b"AB"), f"{STEP}[0].Modality", ""),
+        (element(SEQUENCE, "US", b"\1\0"), f"{STEP}[0].Modality", ""),
+        (element(PATIENT, "KS", b"A^B "), "PatientName", "A^B"),
+        (element(PATIENT, "KS", b""), "PatientName", ""),
+        (element(PATIENT, "US", b"\1\0\2"), "PatientName", "\\x01\\x00\\x02"),
+    ],
+)
+def test_k11_values_of_a_vr_that_is_none_or_another(data: bytes, name: str, text: str) -> None:
+    """What pydicom cannot convert is shown as it came, and what is no sequence has no items."""
+    assert shown(decode(data, EXPLICIT), name) == f"{text}\n"
 
 
 def test_line_breaks_do_not_make_lines(match: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ from dimse.message.messages import CStoreRQ, NCreateRSP, NSetRSP
 from dimse.services.dataset import encode
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP
 from dimse.testing import ScriptedPeer
+from tests.archive.data_sets import element
 from tests.memory import Net, RecordingSink
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
@@ -94,7 +95,18 @@ def test_h_d23_counts_that_are_none(net: Net):
     assert net.result(result) == [*pending, 0]
 
 
-@pytest.mark.parametrize("data", [b"\xff" * 9, encode(KEYS, EXPLICIT), b""])
+FAILED_LIST = 0x00080058
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"\xff" * 9, encode(KEYS, EXPLICIT), b""),
+        element(FAILED_LIST, "US", b"\1\0"),
+        element(FAILED_LIST, "KS", b"1.2.3\0"),  # no VR of the standard
+        element(FAILED_LIST, "SQ", b""),
+    ],
+)
 def test_h_d23_a_list_of_failures_that_is_none(net: Net, data: bytes):
     """The numbers count, with or without the list (PS3.4 C.4.2.1.4.2)."""
     ours, server = connected(net, [(STUDY_ROOT.move, [EXPLICIT])])

@@ -16,6 +16,7 @@ from pydicom.uid import (
 from dimse.archive.attributes import Attributes
 from dimse.archive.identifier import Rules, keys_of
 from dimse.archive.matching import matches, requested
+from dimse.archive.query import texts_of
 from dimse.errors import DimseError, StatusError
 from dimse.services.dataset import decode
 from tests.tables import rows
@@ -119,6 +120,9 @@ def test_an_identifier_has_keys_or_is_refused(
             refused = error.status, len(error.offending)
             assert refused == (0xA900, 1)
     assert not [each for each in warned if "Invalid value" in str(each.message)], "it quotes one"
+    with warnings.catch_warnings(action="ignore"):
+        texts = texts_of(dataset, "TimezoneOffsetFromUTC")  # of any VR, a number too
+    assert all(isinstance(text, str) for text in texts)
     for entity in entities:
         assert matches(keys, entity) in {True, False}
         assert set(requested(keys, entity)) == set(keys)

@@ -28,11 +28,12 @@ from dimse import (
 from dimse.errors import DimseError
 from dimse.services import composite
 from dimse.services.composite import BULK_DATA, instance_uids, without_bulk_data
-from dimse.services.dataset import encode
+from dimse.services.dataset import decode, encode
 from dimse.services.extended import CompositeRetrieveOptions
 from dimse.services.transcoding import read
 from dimse.sop_classes import COMPOSITE_INSTANCE_ROOT, WITHOUT_BULK_DATA
 from dimse.testing import Network
+from tests.archive.data_sets import SOP_INSTANCE, element
 from tests.services.test_instance import SHIPPED
 from tests.services.test_transcoding import icon, shipped
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
@@ -56,6 +57,9 @@ def identifier(uids: Any, level: str = "IMAGE") -> Dataset:
     keys = Dataset()
     keys.QueryRetrieveLevel, keys.SOPInstanceUID = level, uids
     return keys
+
+
+IMAGE_LEVEL = element(0x00080052, "CS", b"IMAGE ")
 
 
 class TestIdentifiers:
@@ -83,6 +87,9 @@ class TestIdentifiers:
             (identifier("1.*"), 0xA900),
             (identifier(["1.2", "x"]), 0xA900),
             (identifier("1.2", "FRAME"), 0xAA02),
+            # Of another VR, and of one that is none.
+            (decode(element(SOP_INSTANCE, "US", b"\1\0") + IMAGE_LEVEL, EXPLICIT), 0xA900),
+            (decode(element(0x00080052, "KS", b"IMAGE "), EXPLICIT), 0xA900),
         ],
     )
     def test_that_are_none(self, keys: Dataset, status: int):
@@ -171,7 +178,7 @@ class TestWithoutBulkData:
         assert bare.transfer_syntax == EXPLICIT
         found, whole = read(bare), dcmread(shipped("MR_small_RLE.dcm"))
         del whole.PixelData
-        for group in {element.tag.group for element in whole}:
+        for group in {each.tag.group for each in whole}:
             whole.pop((group, 0), None)
         assert found == whole
 
