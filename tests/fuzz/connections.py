@@ -177,7 +177,7 @@ class Stage:
             protocol.user is not None,
             b"".join(transport.writes),
             [(bytes(shelf.data), shelf.endings) for shelf in shelves],
-            [str(outcome) for (outcome,) in outcomes],
+            [_text(outcome) for (outcome,) in outcomes],
         )
 
     def _ask(self, association: Association, asked: list[tuple[Request, bytes]]) -> None:
@@ -247,6 +247,13 @@ class Stage:
             assert self.clock.rightNow <= DONE, f"{calls[0]} is left"
             self._settle(transport, fate)
         raise AssertionError(f"{FOR_EVER} timers ran out, and it goes on")
+
+
+def _text(outcome: object) -> str:
+    try:
+        return str(outcome)
+    except Exception:  # noqa: BLE001  a Dataset decodes its elements late, and these are no good
+        return type(outcome).__name__
 
 
 FATES = ("closes", "closes", "is lost", "is silent", "is silent", "does not read")

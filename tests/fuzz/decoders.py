@@ -319,8 +319,8 @@ def _run_identifier(data: bytes, syntax: str, rules: int) -> bool:
 
 
 DECODERS = (
-    Target("framing", 20, _make_stream, _run_framing),
-    Target("PDUs", 28, _make_pdu, _run_pdu, (ProtocolError,), measured=_decode_pdu),
+    Target("framing", 18, _make_stream, _run_framing),
+    Target("PDUs", 26, _make_pdu, _run_pdu, (ProtocolError,), measured=_decode_pdu),
     Target("messages", 10, _make_message, _run_message, (ProtocolError,)),
     Target("command sets", 22, _make_command, _run_command, (ProtocolError,)),
     Target("header scan", 12, _make_header, _run_header, size=_header_size),

@@ -94,10 +94,20 @@ def _insert_bytes(data: bytearray, seed: Seed, other: Seed, dice: Dice) -> None:
     data[at:at] = bytes((dice.of(_BYTES),)) * dice.of((1, 1, 2, 4, 64, 1000))
 
 
+_VRS = b"AEASATCSDADSDTFDFLISLOLTOBOWPNSHSLSQSSSTTMUCUIULUNURUSUTUVKSZZ"
+
+
+def _set_vr(data: bytearray, seed: Seed, other: Seed, dice: Dice) -> None:
+    """Of an element in explicit VR; elsewhere two bytes that are as good as any."""
+    if seed.fields:
+        at, vr = dice.of(seed.fields).start + 4, 2 * dice.below(len(_VRS) // 2)
+        data[at : at + 2] = _VRS[vr : vr + 2]
+
+
 Mutation = Callable[[bytearray, Seed, Seed, Dice], None]
 MUTATIONS: tuple[Mutation, ...] = (
     *(_flip, _set_byte, _set_length, _set_length, _set_length, _truncate),
-    *(_cut_out, _duplicate, _splice, _insert, _insert_bytes),
+    *(_cut_out, _duplicate, _splice, _insert, _insert_bytes, _set_vr),
 )
 
 

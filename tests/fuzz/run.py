@@ -22,9 +22,10 @@ from zope.interface import implementer
 
 from tests.fuzz.decoders import DECODERS, Target
 from tests.fuzz.mutation import Dice
+from tests.fuzz.reading import READERS
 from tests.fuzz.sessions import SESSIONS
 
-TARGETS = DECODERS + SESSIONS
+TARGETS = DECODERS + READERS + SESSIONS
 SHARES = [target for target in TARGETS for _ in range(target.share)]
 BATCH = 2000  # cases that a process takes at a time
 COUNT_EVERY, TRACE_EVERY = 500, 100  # inputs of which lines are counted, and memory is traced

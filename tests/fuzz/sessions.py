@@ -2,8 +2,9 @@
 
 from functools import cache, partial
 
+from dimse.ul.pdu import COMMAND_BIT, PDataTF, PDUType
 from tests.fuzz.connections import FATES, Outcome, Stage
-from tests.fuzz.corpus import pdus, stream_seed
+from tests.fuzz.corpus import EXPLICIT, IMPLICIT, elements_seed, pdus, stream_seed
 from tests.fuzz.decoders import Target, parts
 from tests.fuzz.mutation import Dice, mutated, segments
 
@@ -14,15 +15,27 @@ def stage() -> Stage:
     return Stage()
 
 
+def _other_message(pdu: bytes, dice: Dice) -> bytes:
+    """A P-DATA-TF whose first fragment was mutated, and the lengths around it made to fit."""
+    if pdu[0] != PDUType.P_DATA_TF:
+        return pdu
+    first, *others = PDataTF.decode(memoryview(pdu)[6:]).pdvs
+    syntax = IMPLICIT if first.control & COMMAND_BIT else EXPLICIT
+    fragment = mutated([elements_seed(bytes(first.fragment), syntax)], dice)
+    return PDataTF((first._replace(fragment=fragment), *others)).encode()
+
+
 def _said(stream: bytes, dice: Dice) -> bytes:
     """A stream with one PDU mutated, left out, repeated, swapped or put in, or mutated as a whole.
 
     Mutated as a whole, a session seldom gets beyond its first PDU.
     """
-    said, how = pdus(stream), dice.below(8)
+    said, how = pdus(stream), dice.below(12)
     index = dice.below(len(said))
     if how < 3:
         said[index] = mutated([stream_seed(said[index])], dice)
+    elif how >= 8:
+        said[index] = _other_message(said[index], dice)
     elif how == 3:
         return mutated([stream_seed(stream)], dice)
     elif how == 4:

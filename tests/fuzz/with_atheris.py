@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, Callable[[bytes, Dice], tuple[object, ...]]] = {
     "command sets": lambda data, dice: (),
     "header scan": lambda data, dice: (EXPLICIT, UID, segments(data, dice)),
     "identifiers": lambda data, dice: (EXPLICIT, 0),
+    "data sets": lambda data, dice: (EXPLICIT,),
     "acceptor": lambda data, dice: (0, segments(data, dice), "closes"),
     "requestor": lambda data, dice: (0, segments(data, dice), "closes"),
 }
@@ -38,6 +39,7 @@ def seeds(name: str) -> list[bytes]:
         "command sets": parts().commands,
         "header scan": parts().data[EXPLICIT],
         "identifiers": parts().data[EXPLICIT],
+        "data sets": parts().data[EXPLICIT],
     }
     return [seed.data for seed in found.get(name, parts().streams)]
 
