@@ -132,7 +132,8 @@ def test_an_identifier_has_keys_or_is_refused(
     st.sampled_from([0x00080018, 0x00080020, 0x00080061, 0x00100010, 0x00100020]),
     st.one_of(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1), VALUES)
     .map(lambda value: value if isinstance(value, bytes) else value.encode())
-    .filter(lambda value: value and min(value) >= 32),  # pydicom takes a tab for padding
+    # pydicom takes all that Unicode calls white space for padding.
+    .filter(lambda value: value and min(value) >= 32 and not {0x85, 0xA0} & set(value)),
     ENTITIES,
 )
 def test_a_key_does_not_depend_on_who_looked_first(
