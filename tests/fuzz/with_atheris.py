@@ -1,7 +1,7 @@
 """The same targets guided by coverage: `python -m tests.fuzz.with_atheris PDUs -runs=1000000`.
 
-It needs `pip install atheris` beside dimse, and takes the options of libFuzzer. Seeds are written
-to a folder of the target's own below `--folder`, where libFuzzer also puts what it finds.
+It needs `pip install atheris` beside `dimse[all]`, and takes the options of libFuzzer. Seeds are
+written to a folder of the target's own below `--folder`, where libFuzzer also puts what it finds.
 """
 
 import argparse
