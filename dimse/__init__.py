@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ReleasedError,
         StatusError,
         TimedOutError,
+        TLSError,
     )
     from dimse.events import Event, subscribe
     from dimse.invoking import Answer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dimse.pool import AssociationPool
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
+    from dimse.security.tls import ClientTLS, ServerTLS
     from dimse.services.answers import Answers
     from dimse.services.availability import (
         Availability,
@@ -119,6 +121,7 @@ _HOMES = {
         "ProtocolError",
         "ReleasedError",
         "StatusError",
+        "TLSError",
         "TimedOutError",
     ),
     "dimse.events": ("Event", "subscribe"),
@@ -129,6 +132,7 @@ _HOMES = {
     "dimse.pool": ("AssociationPool",),
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
     "dimse.retrying": ("is_transient", "retry"),
+    "dimse.security.tls": ("ClientTLS", "ServerTLS"),
     "dimse.services.answers": ("Answers",),
     "dimse.services.availability": (
         "Availability",
@@ -230,6 +234,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "AvailableInstance",
     "CallbackStore",
     "Category",
+    "ClientTLS",
     "CommitmentRequest",
     "CommitmentResult",
     "CommitmentSCP",
@@ -272,6 +277,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "RetrieveOptions",
     "RetrieveSCP",
     "SendResult",
+    "ServerTLS",
     "Sink",
     "Status",
     "StatusError",
@@ -279,6 +285,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "StorageSCP",
     "SubOperations",
     "SupportedContext",
+    "TLSError",
     "TimedOutError",
     "VerificationSCP",
     "WorklistOptions",

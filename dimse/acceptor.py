@@ -31,6 +31,7 @@ from dimse.errors import (
 from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
+from dimse.security.tls import ServerContext, ServerTLS
 from dimse.security.trail import AuditTrail
 from dimse.ul import tcp, tracing
 from dimse.ul.explanation import omissions
@@ -358,15 +359,30 @@ class _Connection:
 class Listener:
     """A listening port and its associations; `address` is where it listens."""
 
-    def __init__(self, port: IListeningPort, factory: AcceptorFactory) -> None:
+    def __init__(
+        self,
+        port: IListeningPort,
+        factory: AcceptorFactory,
+        context: ServerContext | None = None,
+    ) -> None:
         self._port = port
         self._factory = factory
         self._stopped = False
+        self._context = context
 
     @property
     def address(self) -> Any:
         """The address it listens on, as Twisted gives it."""
         return self._port.getHost()
+
+    def reload_tls(self) -> None:
+        """Read the files of `ServerTLS` again, for the connections that come from now on.
+
+        Raises `MisuseError` when something is wrong with them; then all stays as it was.
+        """
+        if self._context is None:
+            raise MisuseError("what listens without TLS has no certificates to read")
+        self._context.reload()
 
     def stop(self, grace: float | None = None) -> Deferred[None]:
         """Stop listening, let associations end within `grace` seconds, abort the others.
@@ -390,6 +406,7 @@ def listen(
     limits: Limits | None = None,
     admit: Admit | None = None,
     audit: AuditTrail | None = None,
+    tls: ServerTLS | ServerContext | None = None,
     reactor: Any = None,
 ) -> Deferred[Listener]:
     """Accept associations (PS3.8 7.1).
@@ -397,10 +414,12 @@ def listen(
     `endpoint` is a server endpoint or its string, such as `tcp:11112` or
     `tcp:11112:interface=127.0.0.1`. `scps` say what is supported and perform it. `ae_titles` are
     the called AE titles to answer to, any if there is none. `admit` decides about each
-    requestor, and `audit` is told who was kept out, as `AcceptorFactory` says.
+    requestor, and `audit` is told who was kept out, as `AcceptorFactory` says. With `tls` all is
+    over TLS (PS3.15 B.12), and nothing else is heard there; its port is 2762 as a rule.
 
     Fires with the `Listener`; fails with what the `listen` of the endpoint fails with. Raises
-    `MisuseError` for a wrong AE title and `ValueError` for a wrong endpoint string.
+    `MisuseError` for a wrong AE title or a file of `tls` that cannot be used, and `ValueError` for
+    a wrong endpoint string.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
@@ -412,9 +431,12 @@ def listen(
         admit=admit,
         audit=audit,
     )
+    context = tls.load() if isinstance(tls, ServerTLS) else tls
     server: Any = serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
-    listening: Deferred[IListeningPort] = server.listen(factory)
-    return listening.addCallback(Listener, factory)
+    listening: Deferred[IListeningPort] = server.listen(
+        factory if context is None else context.secured(factory, reactor)
+    )
+    return listening.addCallback(Listener, factory, context)
 
 
 def _composed(scps: Iterable[SCP]) -> dict[str, SupportedContext]:

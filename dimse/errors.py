@@ -10,6 +10,7 @@
         |-- AssociationRejectedError    A-ASSOCIATE-RJ
         |-- AssociationAbortedError     A-ABORT, ours or the peer's
         |-- ConnectionLostError         the transport connection closed
+        |-- TLSError                    no secure transport connection (PS3.15 B)
         |-- ReleasedError               the association was released
         `-- TimedOutError               a time-out of `dimse.limits.Limits` ran out       -> A-ABORT
 
@@ -188,6 +189,10 @@ class AssociationAbortedError(AssociationError):
 
 class ConnectionLostError(AssociationError):
     """The transport connection closed while it was needed (A-P-ABORT, PS3.8 7.4)."""
+
+
+class TLSError(AssociationError):
+    """There is no TLS with the peer, or it broke: trying again changes nothing (PS3.15 B.12)."""
 
 
 class ReleasedError(AssociationError):

@@ -26,6 +26,7 @@ from dimse.events import Span, Subscriber
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.performing import SCP, escaped
+from dimse.security.tls import ClientContext, ClientTLS
 from dimse.sop_classes import GET_SOP_CLASSES, SOP_CLASSES, STORAGE_SOP_CLASSES
 from dimse.ul import tracing
 from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
@@ -190,11 +191,12 @@ def associate(
     user_identity: UserIdentityRQ | None = None,
     scps: Iterable[SCP] = (),
     subscriber: Subscriber | None = None,
+    tls: ClientTLS | ClientContext | None = None,
     reactor: Any = None,
 ) -> Associating:
     """Request an association (PS3.8 7.1, PS3.7 D.3).
 
-    `peer` is `"host:port"`, or any client endpoint (for TLS, a proxy, a UNIX socket). `contexts`
+    `peer` is `"host:port"`, or any client endpoint (a proxy, a UNIX socket). `contexts`
     are abstract syntaxes, or pairs of one and its transfer syntaxes; without those, explicit and
     implicit VR little endian are proposed. `limits` also holds the operations window to propose,
     `operations_invoked` and `operations_performed`.
@@ -203,12 +205,13 @@ def associate(
     among `contexts`, the SCP role is proposed for each storage SOP class, and each unknown one,
     that `roles` does not name. `extended` maps SOP classes to options of
     `dimse.services.extended`, or to raw bytes.
-    `scps` perform requests of the peer; `subscriber` gets the events of this association.
+    `scps` perform requests of the peer; `subscriber` gets the events of this association. With
+    `tls` all is over TLS (PS3.15 B.12); through an endpoint its `server_name` says whom to expect.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`
     releases it at the end, or aborts it for an exception. Fails with `AssociationRejectedError`,
-    `AssociationAbortedError`, `ConnectionLostError` or `TimedOutError`; raises `MisuseError` for
-    arguments that cannot be proposed.
+    `AssociationAbortedError`, `ConnectionLostError`, `TLSError` or `TimedOutError`; raises
+    `MisuseError` for arguments that cannot be proposed, or a file of `tls` that cannot be used.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
@@ -225,11 +228,15 @@ def associate(
         common_extended=common_extended,
         user_identity=user_identity,
     )
+    host: str | None = None
     if isinstance(peer, str):
         host, port = parse_address(peer)
         endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=limits.connect)
     else:
         endpoint = peer
+    if tls is not None:
+        context = tls.load() if isinstance(tls, ClientTLS) else tls
+        endpoint = context.secured(endpoint, host, reactor)
     factory = RequestorFactory(
         request, limits=limits, clock=reactor, scps=scps, subscriber=subscriber
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.certificates import PKI
 from tests.memory import Net
 
 # A busy machine is slow at times, and a deadline would fail for that alone. In CI the examples are
@@ -21,3 +22,9 @@ def net() -> Iterator[Net]:
     net = Net()
     yield net
     net.check()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> PKI:
+    """Certificates for TLS, made once."""
+    return PKI(tmp_path_factory.mktemp("pki"))

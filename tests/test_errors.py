@@ -29,6 +29,7 @@ def test_there_is_one_hierarchy():
         "AssociationAbortedError",
         "ConnectionLostError",
         "ReleasedError",
+        "TLSError",
         "TimedOutError",
     }
 

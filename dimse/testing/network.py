@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -95,7 +96,10 @@ class Network:
         before = len(self.links)
         associating = associate(endpoint, contexts, reactor=self.clock, **options)
         ours = self.result(associating)
-        theirs = getattr(self.links[before].far.protocol, "user", None)
+        acceptor = self.links[before].far.protocol
+        while isinstance(acceptor, ProtocolWrapper):  # TLS
+            acceptor = acceptor.wrappedProtocol
+        theirs = getattr(acceptor, "user", None)
         if not isinstance(theirs, Association):
             raise AssertionError(f"what listens at {endpoint} is no acceptor of dimse")
         return ours, theirs

@@ -61,7 +61,7 @@ class Transport:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close when all is read and no producer is left."""
+        """Close when all is read, and no producer waits to write more."""
         self.disconnecting = True
 
     def abortConnection(self) -> None:
@@ -107,6 +107,12 @@ class Transport:
     def reads(self) -> bool:
         """Whether this end reads now."""
         return self.reading and not (self.deaf or self.lost or self.disconnecting)
+
+    @property
+    def may_close(self) -> bool:
+        """Whether what was asked to close does: a producer that is waited for keeps it open."""
+        awaited = self.producer is not None and (self._producer_paused or not self.streaming)
+        return self.disconnecting and not self.buffer and not awaited
 
     def take(self, size: int) -> bytes:
         """The next bytes that were written, at most `size`."""
@@ -167,7 +173,7 @@ class Link:
         elif one.buffer and other.reads:
             other.protocol.dataReceived(one.take(next(self.sizes)))
             one.drained()
-        elif one.disconnecting and not one.buffer and one.producer is None:
+        elif one.may_close:
             one.lose(ConnectionDone())
         else:
             return False

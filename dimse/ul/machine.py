@@ -111,7 +111,7 @@ class Machine:
 
         `argument` is the PDU received or to be sent (Evt9 takes the bytes of any number of
         P-DATA-TF), for Evt19 the `ProtocolError`, for Evt17 the
-        reason. Raises `MisuseError` for a primitive of ours
+        reason or an `AssociationError` that has it. Raises `MisuseError` for a primitive of ours
         that the state does not allow; what the peer does never raises.
         """
         self._check(event)
@@ -211,6 +211,9 @@ def _aa_3(provider: Provider, _: Sta, abort: Any) -> None:
 
 
 def _aa_4(provider: Provider, _: Sta, why: object) -> None:
+    if isinstance(why, AssociationError):  # which says more than that the connection closed
+        provider.abort_indication(why)
+        return
     error = ConnectionLostError(f"the connection closed (A-P-ABORT, PS3.8 7.4): {why}")
     error.__cause__ = why if isinstance(why, BaseException) else None
     provider.abort_indication(error)

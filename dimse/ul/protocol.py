@@ -21,11 +21,13 @@ from dimse.errors import (
     DimseError,
     ProtocolError,
     TimedOutError,
+    TLSError,
 )
 from dimse.events import Events, Span
 from dimse.limits import Limits
 from dimse.ul import tcp, tracing
 from dimse.ul.framing import Framer
+from dimse.ul.handshake import Handshake
 from dimse.ul.machine import Machine
 from dimse.ul.pdu import (
     ABORT_LENGTH,
@@ -77,6 +79,7 @@ class UpperLayerProtocol(Protocol):
         self._tcp: Any = None  # the TCP transport, below TLS if there is TLS
         self._direct = False  # whether we may write to the socket ourselves
         self._buffered = False  # whether the transport then holds something
+        self.handshake = Handshake(requestor=request is not None)
         self._reading_paused = False
         self._parsing = False
         self._active = 0.0  # when something was last sent or received
@@ -98,11 +101,12 @@ class UpperLayerProtocol(Protocol):
     # The transport
 
     def connectionMade(self) -> None:
-        """Prepare the socket and start the machine; ARTIM runs from here on (AE-5)."""
+        """Prepare the socket, start the machine; ARTIM runs from here on (AE-5), also for TLS."""
         if self.events:
             mode = {"mode": "scp" if self._request is None else "scu"}
             self._span = Span(self.events, self._timers.clock.seconds, "association", mode)
         self._tcp = tcp.prepare(self.transport)
+        self.handshake.begin(self.transport)
         self._direct = self._tcp is not None and self._tcp is self.transport
         # A transport that is written to directly asks for more whenever it has no bytes left,
         # any other one says when it has too many and when it has none.
@@ -130,7 +134,10 @@ class UpperLayerProtocol(Protocol):
         """The connection is gone: no timer stays, and whoever waits is told."""
         self._deaf = self._closed = True
         self._timers.stop_all()
-        self._machine.handle(Evt.Evt17, reason.value)
+        why = self.handshake.explain(reason.value)
+        if isinstance(why, TLSError) and self._machine.state is Sta.Sta2:
+            self._say(why)
+        self._machine.handle(Evt.Evt17, why)
         self._timers.stop_all()
         if self._span is not None:
             tracing.ended(self._span, self.outcome, self.bytes_received, self.bytes_sent)
@@ -139,9 +146,12 @@ class UpperLayerProtocol(Protocol):
             waiter.callback(None)
 
     def handshakeCompleted(self) -> None:
-        """TLS has agreed."""
+        """TLS has agreed: only now the transport connection is open."""
+        self.handshake.pending = False
         if self.events:
             tracing.handshake(self.events, self.transport.getHandle())
+        if self._machine.state is Sta.Sta4:
+            self._machine.handle(Evt.Evt2, self._request)
 
     def when_closed(self) -> Deferred[None]:
         """Fires with None when the connection is gone."""
@@ -273,8 +283,9 @@ class UpperLayerProtocol(Protocol):
     # Provider: what the machine calls
 
     def open_transport(self) -> None:
-        """The endpoint has opened it already, so confirm at once."""
-        self._machine.handle(Evt.Evt2, self._request)
+        """The endpoint has opened it already, so confirm at once, unless TLS comes first."""
+        if not self.handshake.pending:
+            self._machine.handle(Evt.Evt2, self._request)
 
     def close_transport(self) -> None:
         """Close politely, and after `Limits.close` in any case."""
@@ -370,7 +381,7 @@ class UpperLayerProtocol(Protocol):
 
     def _artim_expired(self) -> None:
         if self._machine.state is Sta.Sta2:
-            self._say(TimedOutError("artim", self._limits.artim))
+            self._say(TimedOutError("artim", self._limits.artim, self.handshake.name))
         self._machine.handle(Evt.Evt18)
 
     def _say(self, error: DimseError) -> None:
@@ -380,7 +391,7 @@ class UpperLayerProtocol(Protocol):
 
     def _give_up(self, limit: str) -> None:
         """A time-out of ours ends the association: A-ABORT, and the user is told why."""
-        error = TimedOutError(limit, getattr(self._limits, limit))
+        error = TimedOutError(limit, getattr(self._limits, limit), self.handshake.name)
         self.outcome = self.outcome or error
         self.abort()
         (self.user or self._establisher).abort_indication(error)

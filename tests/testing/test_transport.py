@@ -115,13 +115,20 @@ class TestConnections:
         far.transport.write(b"nobody hears this")
         network.run()
 
-    def test_a_producer_keeps_it_open(self, network: Network):
+    def test_a_producer_that_is_waited_for_keeps_it_open(self, network: Network):
         near, _, _ = joined(network)
-        near.transport.registerProducer(near, True)
+        near.transport.registerProducer(near, False)
         near.transport.stopProducing()
         network.run()
         assert near.end is None
         near.transport.unregisterProducer()
+        network.run()
+        assert isinstance(near.end, ConnectionDone)
+
+    def test_a_producer_that_writes_when_it_wants_does_not(self, network: Network):
+        near, _, _ = joined(network)
+        near.transport.registerProducer(near, True)
+        near.transport.loseConnection()
         network.run()
         assert isinstance(near.end, ConnectionDone)
 

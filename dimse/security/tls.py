@@ -1,0 +1,414 @@
+"""TLS on both sides of an association (PS3.15 B.12, B.13).
+
+`ServerTLS` and `ClientTLS` say which files to use. `load` makes contexts of them, which hold what
+is in the files; a server's can `reload` them while it listens.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
+from typing import Any
+
+from cryptography.x509 import Certificate
+from OpenSSL import SSL
+from OpenSSL.crypto import X509, X509StoreFlags
+from service_identity import VerificationError
+from service_identity.cryptography import (
+    verify_certificate_hostname,
+    verify_certificate_ip_address,
+)
+from service_identity.exceptions import CertificateError
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from dimse.errors import MisuseError
+from dimse.security import certificates
+from dimse.security.certificates import CLIENT, SERVER, File, Identity
+from dimse.security.profiles import (
+    ALPN,
+    CLIENT_AUTHENTICATION,
+    DEFAULT_PROFILE,
+    PROFILES,
+    Profile,
+)
+from dimse.ul.protocol import UpperLayerProtocol
+
+Files = File | Sequence[File]
+
+_DAY = 24 * 60 * 60.0
+
+_log = Logger()
+
+_VERIFIED = SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE
+_WANTED = {
+    "require": _VERIFIED | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+    "request": _VERIFIED,
+    "none": SSL.VERIFY_NONE,
+}
+
+_REFUSALS = {
+    **dict.fromkeys((2, 18, 19, 20, 21), "is signed by nobody that is trusted here"),
+    3: "has no revocation list of who signed it, or of one above him",
+    9: "is not valid yet",
+    10: "has expired",
+    12: "is by a revocation list that is out of date",
+    23: "is revoked",
+    24: "is by who may not sign certificates",
+    26: "is not for this use (its extended key usage)",
+    79: "is by who may not sign certificates",
+}
+"""What the codes of X509_STORE_CTX_get_error say of a certificate, in our words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTLS:
+    """What a listener uses for TLS; all files are PEM.
+
+    `certificate` holds the certificate of the node, then those of who signed it; `key` its private
+    key, unless that is in the same file. `ca` are who may have signed the certificates of clients,
+    and `crl` lists of revoked ones: with them, a list is needed of everybody in a chain.
+    `client_auth` is "require", "request" or "none"; `profile` a key of `PROFILES` (PS3.15 B).
+
+    Raises `MisuseError` for what does not fit together; files are read when it is loaded.
+    """
+
+    certificate: File
+    key: File | None = None
+    ca: Files = ()
+    crl: Files = ()
+    client_auth: str = "require"
+    profile: str = DEFAULT_PROFILE
+
+    def __post_init__(self) -> None:
+        _check_profile(self.profile)
+        if self.client_auth not in CLIENT_AUTHENTICATION:
+            known = ", ".join(CLIENT_AUTHENTICATION)
+            raise MisuseError(f"client_auth {self.client_auth!r} is none of {known}")
+        if self.client_auth != "none" and not _files(self.ca):
+            raise MisuseError(
+                f"client_auth {self.client_auth!r} needs ca, the file of who signs the "
+                "certificates of clients; without it, client_auth is 'none'"
+            )
+
+    def load(self) -> "ServerContext":
+        """Read the files; raises `MisuseError` for what is wrong with them."""
+        return ServerContext(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTLS:
+    """What a requestor uses for TLS; all files are PEM.
+
+    `ca` are who may have signed the certificate of the peer, those of the system unless given;
+    `crl` is as for `ServerTLS`. `certificate` and `key` are shown to a peer that asks for them.
+    The certificate of the peer has to be for its host name or address, or for `server_name`.
+    `insecure_unverified` takes any certificate: whoever is in the way can read and change all.
+    `profile` is a key of `PROFILES` (PS3.15 B).
+
+    Raises `MisuseError` for what does not fit together; files are read when it is loaded.
+    """
+
+    ca: Files = ()
+    crl: Files = ()
+    certificate: File | None = None
+    key: File | None = None
+    server_name: str | None = None
+    profile: str = DEFAULT_PROFILE
+    insecure_unverified: bool = False
+
+    def __post_init__(self) -> None:
+        _check_profile(self.profile)
+        if self.key is not None and self.certificate is None:
+            raise MisuseError(f"the key {self.key} has no certificate")
+
+    def load(self) -> "ClientContext":
+        """Read the files; raises `MisuseError` for what is wrong with them."""
+        return ClientContext(self)
+
+
+def _check_profile(name: str) -> None:
+    if name not in PROFILES:
+        known = ", ".join(PROFILES)
+        raise MisuseError(f"{name!r} is no TLS profile; known are {known} (PS3.15 B)")
+
+
+def _files(files: Files) -> Sequence[File]:
+    return [files] if isinstance(files, str) or hasattr(files, "__fspath__") else files
+
+
+class _Context(ABC):
+    """What is in the files, as OpenSSL wants it."""
+
+    _shown: Identity | None
+    _authorities: tuple[Certificate, ...]
+
+    def __init__(self, profile: str) -> None:
+        self.profile: Profile = PROFILES[profile]
+        self._context = self._load()
+
+    @abstractmethod
+    def _load(self) -> SSL.Context:
+        """Read the files; raises `MisuseError`, and nothing has changed then."""
+
+    def reload(self) -> None:
+        """Read the files again, for the connections that come.
+
+        Raises `MisuseError` when something is wrong with them, and all stays as it was.
+        """
+        self._context = self._load()
+
+    def expiring(self) -> Iterator[str]:
+        """A line for each certificate that expires soon, or has."""
+        shown = self._shown.chain if self._shown is not None else ()
+        return certificates.soon_to_expire((*shown, *self._authorities))
+
+    def _make(
+        self,
+        shown: Identity | None,
+        authorities: tuple[Certificate, ...],
+        crl: Files,
+    ) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(
+            SSL.OP_NO_COMPRESSION
+            | SSL.OP_NO_RENEGOTIATION
+            | SSL.OP_NO_TICKET
+            | SSL.OP_CIPHER_SERVER_PREFERENCE
+        )
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 34 KiB less for each connection that is idle
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        # At level 2 OpenSSL itself takes no SHA-1, and no key of less than 112 bits of security.
+        context.set_cipher_list(":".join(("@SECLEVEL=2", *self.profile.suites)).encode())
+        context.set_tls13_ciphersuites(":".join(self.profile.suites_1_3).encode())
+        if shown is not None:
+            own, *others = shown.chain
+            context.use_certificate(own)
+            context.use_privatekey(shown.key)
+            for each in others:
+                context.add_extra_chain_cert(each)
+        store: Any = context.get_cert_store()
+        for each in authorities:
+            store.add_cert(X509.from_cryptography(each))
+        revocations = certificates.load_revocations(_files(crl))
+        for revoked in revocations:
+            store.add_crl(revoked)
+        if revocations:
+            store.set_flags(X509StoreFlags.CRL_CHECK | X509StoreFlags.CRL_CHECK_ALL)
+        return context
+
+    def _connection(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = SSL.Connection(self._context)
+        connection.set_app_data(protocol)  # as Twisted does from 25.5 on
+        return connection
+
+    def _judge(
+        self,
+        host: str | None,
+        connection: SSL.Connection,
+        shown: X509,
+        code: int,
+        depth: int,
+        trusted: int,
+    ) -> bool:
+        """Whether the certificate at this depth of the chain of the peer will do.
+
+        OpenSSL calls it for each, also for what it does not trust itself.
+        """
+        why = "" if trusted else _REFUSALS.get(code, f"is not trusted (X509 error {code})")
+        name = "of the peer"
+        try:
+            certificate = shown.to_cryptography()
+            name = certificates.name_of(certificate)
+            why = certificates.weakness(certificate, self.profile) or why
+            if not (why or depth or host is None):
+                why = _mismatch(certificate, host)
+        except Exception as error:  # noqa: BLE001  whatever is in it, and nobody else would hear
+            why = f"cannot be read: {error}"
+        user = connection.get_app_data().wrappedProtocol
+        if why and isinstance(user, UpperLayerProtocol):
+            user.handshake.refused = user.handshake.refused or f"the certificate {name} {why}"
+        return not why
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerContext(_Context):
+    """A `ServerTLS` that is loaded: one for all listeners that use it."""
+
+    def __init__(self, tls: ServerTLS) -> None:
+        self._tls = tls
+        self._listening = 0
+        self._tomorrow: IDelayedCall | None = None
+        super().__init__(tls.profile)
+
+    def _load(self) -> SSL.Context:
+        tls = self._tls
+        shown = certificates.load_identity(tls.certificate, tls.key, self.profile, [SERVER])
+        authorities = certificates.load_authorities(_files(tls.ca), self.profile)
+        context = self._make(shown, authorities, tls.crl)
+        for each in authorities:  # whom a client may have its certificate from
+            context.add_client_ca(each)
+        context.set_session_id(b"dimse")
+        context.set_alpn_select_callback(_select)
+        self._shown, self._authorities = shown, authorities
+        return context
+
+    def begin_watch(self, clock: IReactorTime) -> None:
+        """One more listens: the log says now and once a day which certificates expire soon."""
+        self._listening += 1
+        if self._listening == 1:
+            self._say_expiring(clock)
+
+    def end_watch(self) -> None:
+        """One less listens."""
+        self._listening -= 1
+        if not self._listening and self._tomorrow is not None:
+            self._tomorrow.cancel()
+            self._tomorrow = None
+
+    def _say_expiring(self, clock: IReactorTime) -> None:
+        self._tomorrow = clock.callLater(_DAY, self._say_expiring, clock)
+        for line in self.expiring():
+            _log.warn("TLS: {line}", line=line)
+
+    def secured(self, factory: IProtocolFactory, clock: IReactorTime) -> IProtocolFactory:
+        """A factory of what `factory` makes, behind TLS."""
+        return _ServerFactory(self, factory, clock)
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802  the interface
+        """A connection with what the files held last."""
+        connection = self._connection(protocol)
+        connection.set_verify(_WANTED[self._tls.client_auth], partial(self._judge, None))
+        return connection
+
+
+class _ServerFactory(TLSMemoryBIOFactory):
+    def __init__(
+        self, context: ServerContext, factory: IProtocolFactory, clock: IReactorTime
+    ) -> None:
+        super().__init__(context, False, factory, clock)
+        self._watched = context
+
+    def startFactory(self) -> None:
+        """It listens."""
+        self._watched.begin_watch(self._clock)
+
+    def stopFactory(self) -> None:
+        """It listens no more."""
+        self._watched.end_watch()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """None, as the factory behind it says, closes the connection."""
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return None if protocol is None else self.protocol(self, protocol)
+
+
+def _select(_: SSL.Connection, offered: list[bytes]) -> bytes:
+    """The application protocol; who offers others alone gets a fatal alert (RFC 7301 3.2)."""
+    if ALPN not in offered:
+        raise SSL.Error([("SSL routines", "", "no application protocol")])
+    return ALPN
+
+
+class ClientContext(_Context):
+    """A `ClientTLS` that is loaded."""
+
+    def __init__(self, tls: ClientTLS) -> None:
+        self._tls = tls
+        super().__init__(tls.profile)
+
+    def _load(self) -> SSL.Context:
+        tls, shown = self._tls, None
+        if tls.certificate is not None:
+            shown = certificates.load_identity(tls.certificate, tls.key, self.profile, [CLIENT])
+        authorities = certificates.load_authorities(_files(tls.ca), self.profile)
+        context = self._make(shown, authorities, tls.crl)
+        if not authorities:
+            context.set_default_verify_paths()
+        context.set_alpn_protos([ALPN])
+        self._shown, self._authorities = shown, authorities
+        return context
+
+    def secured(
+        self, endpoint: IStreamClientEndpoint, host: str | None, clock: IReactorTime
+    ) -> "SecureEndpoint":
+        """An endpoint that connects by `endpoint`, and then begins TLS with `host`."""
+        name = self._tls.server_name or host
+        if name is None and not self._tls.insecure_unverified:
+            raise MisuseError("TLS through an endpoint needs server_name, whom to expect there")
+        return SecureEndpoint(endpoint, partial(self._connect, name), clock)
+
+    def _connect(self, name: str | None, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = self._connection(protocol)
+        if name is not None and not _is_address(name):  # which is no server name (RFC 6066 3)
+            connection.set_tlsext_host_name(_ascii(name))
+        if self._tls.insecure_unverified:
+            connection.set_verify(SSL.VERIFY_NONE)
+        else:
+            connection.set_verify(SSL.VERIFY_PEER, partial(self._judge, name))
+        return connection
+
+
+@implementer(IStreamClientEndpoint)
+class SecureEndpoint:
+    """Connects by another endpoint, and begins TLS."""
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint,
+        connection: Callable[[TLSMemoryBIOProtocol], SSL.Connection],
+        clock: IReactorTime,
+    ) -> None:
+        self._endpoint = endpoint
+        self._creator = _Creator(connection)
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
+        """Fires as soon as there is a connection: TLS is then still to be agreed on."""
+        secured = TLSMemoryBIOFactory(self._creator, True, protocolFactory, self._clock)
+        connecting: Deferred[Any] = self._endpoint.connect(secured)
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Creator:
+    def __init__(self, create: Callable[[TLSMemoryBIOProtocol], SSL.Connection]) -> None:
+        self.clientConnectionForTLS = create
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _ascii(name: str) -> bytes:
+    return name.rstrip(".").encode("idna")
+
+
+def _mismatch(certificate: Certificate, host: str) -> str:
+    """Why the certificate is not for `host`; "" if it is (RFC 9525)."""
+    try:
+        if _is_address(host):
+            verify_certificate_ip_address(certificate, host)
+        else:
+            verify_certificate_hostname(certificate, _ascii(host).decode())
+    except (VerificationError, CertificateError):
+        return f"is not for {host} (its subject alternative names)"
+    return ""

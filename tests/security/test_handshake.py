@@ -1,0 +1,557 @@
+"""TLS with peers that are not as they should be, in memory (H-T01 to H-T12)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import copy
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
+from twisted.logger import formatEvent
+
+from dimse import (
+    AssociationRejectedError,
+    ClientTLS,
+    Limits,
+    MisuseError,
+    Requesting,
+    ServerTLS,
+    TimedOutError,
+    TLSError,
+    associate,
+    echo,
+)
+from dimse import listen as listen_on
+from dimse.testing import Network
+from tests.certificates import CLIENT, PKI, SERVER, p192_key, rsa_key, signed_with_sha1
+from tests.memory import RecordingSCP
+from tests.scripted import RELEASE_RQ, RQ, STORE, data
+from tests.security.peers import (
+    Careless,
+    client_tls,
+    server_tls,
+    tls_acceptor,
+    tls_requestor,
+)
+
+TLS_1_2, TLS_1_3 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
+
+BOTH = pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3], ids=["TLS 1.2", "TLS 1.3"])
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Without the collection of garbage at the end of `Network.check`, which takes long."""
+    network = Network()
+    yield network
+    network.close()
+    left = [each for each in network.clock.getDelayedCalls() if "_say_expiring" not in str(each)]
+    assert (left, network.failures) == ([], [])
+
+
+@pytest.fixture
+def scp() -> RecordingSCP:
+    return RecordingSCP()
+
+
+def lines(network: Network) -> list[str]:
+    return [formatEvent(event) for event in network.events]
+
+
+def listen(network: Network, scp: RecordingSCP, tls: ServerTLS, **options: Any) -> Any:
+    return network.listen([scp], tls=tls, **options)
+
+
+BAD_CLIENTS = {
+    "expired": (lambda pki: pki.ca.issue("expired", days=(-9, -1)), "CN=expired has expired"),
+    "not-yet": (lambda pki: pki.ca.issue("early", days=(1, 9)), "CN=early is not valid yet"),
+    "other-ca": (lambda pki: pki.stranger, "CN=stranger is signed by nobody that is trusted"),
+    "self-signed": (lambda pki: pki.other_ca.issued, "CN=other-ca is signed by nobody"),
+    "server-only": (
+        lambda pki: pki.ca.issue("server-only", uses=[SERVER]),
+        "CN=server-only is not for this use (its extended key usage)",
+    ),
+    "sha1": (
+        lambda pki: signed_with_sha1(pki.ca, "sha1-client"),
+        "CN=sha1-client is signed with SHA1, and not with SHA-256 or better",
+    ),
+    "rsa1024": (
+        lambda pki: pki.ca.issue("short", key=rsa_key(1024)),
+        "CN=short has an RSA key of 1024 bits, and needs 2048",
+    ),
+    "p192": (
+        lambda pki: pki.ca.issue("small", key=p192_key()),
+        "CN=small has an EC key of 192 bits, and needs 256",
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("make", "why"), BAD_CLIENTS.values(), ids=list(BAD_CLIENTS))
+@pytest.mark.parametrize("wanted", ["require", "request"])
+def test_h_t01_a_certificate_that_will_not_do(
+    network: Network, scp: RecordingSCP, pki: PKI, make: Any, why: str, version: int, wanted: str
+):
+    """The log says what is wrong with it, and no byte of DICOM is looked at."""
+    if version == TLS_1_3 and why.startswith("CN=small"):
+        pytest.skip("TLS 1.3 has no signatures of that curve")
+    endpoint = listen(network, scp, server_tls(pki, client_auth=wanted))
+    peer = tls_requestor(network, endpoint, Careless(make(pki), versions=(version, version)))
+    peer.send(RQ)
+    assert peer.closed
+    assert peer.received == b""
+    (line,) = lines(network)
+    assert line.startswith("10.0.0.1:4242: no association: no TLS: the certificate ")
+    assert why in line
+
+
+@BOTH
+def test_h_t01_revoked(network: Network, scp: RecordingSCP, pki: PKI, version: int):
+    gone = pki.ca.issue("gone", names=())
+    tls = server_tls(pki, crl=pki.ca.revoke(gone, name="revoked"))
+    endpoint = listen(network, scp, tls)
+    peer = tls_requestor(network, endpoint, Careless(gone, versions=(version, version)))
+    peer.send(RQ)
+    assert peer.closed
+    assert "CN=gone is revoked" in lines(network)[0]
+    good = tls_requestor(network, endpoint, Careless(pki.modality, versions=(version, version)))
+    good.send(RQ)
+    assert good.pdus
+
+
+def test_h_t01_no_list_of_who_signed(network: Network, scp: RecordingSCP, pki: PKI):
+    tls = server_tls(pki, ca=[pki.ca.path, pki.other_ca.path], crl=pki.ca.revoke(name="only-ours"))
+    peer = tls_requestor(network, listen(network, scp, tls), Careless(pki.stranger))
+    assert peer.closed
+    assert "CN=stranger has no revocation list of who signed it" in lines(network)[0]
+
+
+@BOTH
+def test_h_t02_no_certificate(network: Network, scp: RecordingSCP, pki: PKI, version: int):
+    """In TLS 1.3 the client has agreed already when it is refused: what it sent is not read."""
+    endpoint = listen(network, scp, server_tls(pki))
+    peer = tls_requestor(network, endpoint, Careless(versions=(version, version)))
+    peer.send(RQ)
+    assert peer.closed
+    assert peer.received == b""
+    assert lines(network) == [
+        "10.0.0.1:4242: no association: no TLS: the peer showed no certificate"
+    ]
+
+
+def test_h_t02_our_client_hears_why(network: Network, scp: RecordingSCP, pki: PKI):
+    """Although TLS 1.3 had agreed on our side."""
+    endpoint = listen(network, scp, server_tls(pki))
+    bare = ClientTLS(ca=pki.ca.path, server_name="localhost")
+    with pytest.raises(TLSError) as caught:
+        network.associate(endpoint, tls=bare)
+    assert str(caught.value) == (
+        "ANY-SCP@10.0.0.2:104: no TLS: the peer wants to see a certificate of ours"
+    )
+
+
+@pytest.mark.parametrize("wanted", ["request", "none"])
+def test_h_t02_where_none_is_required(network: Network, scp: RecordingSCP, pki: PKI, wanted: str):
+    endpoint = listen(network, scp, server_tls(pki, client_auth=wanted))
+    bare = ClientTLS(ca=pki.ca.path, server_name="localhost")
+    ours, _ = network.associate(endpoint, tls=bare)
+    assert network.result(echo(ours)) == 0
+
+
+BAD_SERVERS = {
+    "expired": (lambda pki: pki.ca.issue("old-node", days=(-9, -1)), "CN=old-node has expired"),
+    "other-ca": (lambda pki: pki.stranger, "CN=stranger is signed by nobody that is trusted"),
+    "wrong-host": (
+        lambda pki: pki.ca.issue("elsewhere", names=["elsewhere.example"]),
+        "CN=elsewhere is not for localhost (its subject alternative names)",
+    ),
+    "no-names": (lambda pki: pki.ca.issue("localhost", names=()), "is not for localhost"),
+    "client-only": (
+        lambda pki: pki.ca.issue("client-only", uses=[CLIENT]),
+        "CN=client-only is not for this use",
+    ),
+    "rsa1024": (
+        lambda pki: pki.ca.issue("short", key=rsa_key(1024)),
+        "has an RSA key of 1024 bits",
+    ),
+    "sha1": (lambda pki: signed_with_sha1(pki.ca, "sha1-node"), "is signed with SHA1"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize(("make", "why"), BAD_SERVERS.values(), ids=list(BAD_SERVERS))
+def test_h_t03_a_server_that_is_not_trusted(
+    network: Network, pki: PKI, make: Any, why: str, version: int
+):
+    """Our request, which may hold a password, does not leave."""
+    endpoint = network.endpoint()
+    peer = tls_acceptor(network, endpoint, Careless(make(pki), versions=(version, version)))
+    with pytest.raises(TLSError) as caught:
+        network.result(associate(endpoint, tls=client_tls(pki), reactor=network.clock))
+    assert str(caught.value).startswith("ANY-SCP@10.0.0.2:104: no TLS: the certificate ")
+    assert why in str(caught.value)
+    assert peer.received == b""
+
+
+def test_h_t03_address_without_a_name(network: Network, pki: PKI):
+    """An address is looked for among the addresses of a certificate, and only there."""
+    endpoint = network.endpoint()
+    named = pki.ca.issue("named", names=["10.0.0.2.example", "localhost"])
+    tls_acceptor(network, endpoint, Careless(named))
+    tls = client_tls(pki, server_name="10.0.0.2")
+    with pytest.raises(TLSError, match=r"CN=named is not for 10\.0\.0\.2"):
+        network.result(associate(endpoint, tls=tls, reactor=network.clock))
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "10.0.0.2"])
+def test_h_t03_whom_we_expect(network: Network, scp: RecordingSCP, pki: PKI, name: str):
+    endpoint = listen(network, scp, server_tls(pki))
+    ours, _ = network.associate(endpoint, tls=client_tls(pki, server_name=name))
+    assert network.result(echo(ours)) == 0
+
+
+def test_h_t03_unverified_says_so(network: Network, scp: RecordingSCP, pki: PKI):
+    """Not to look at the certificate has to be asked for by its name."""
+    endpoint = listen(network, scp, server_tls(pki, pki.stranger))
+    tls = client_tls(pki, ca=(), server_name=None, insecure_unverified=True)
+    ours, _ = network.associate(endpoint, tls=tls)
+    assert network.result(echo(ours)) == 0
+
+
+def test_h_t03_an_endpoint_needs_a_name(network: Network, scp: RecordingSCP, pki: PKI):
+    endpoint = listen(network, scp, server_tls(pki))
+    with pytest.raises(MisuseError, match="server_name"):
+        associate(endpoint, tls=client_tls(pki, server_name=None), reactor=network.clock)
+
+
+OLD = {
+    "TLS 1.0": {"versions": (SSL.TLS1_VERSION, SSL.TLS1_VERSION)},
+    "TLS 1.1": {"versions": (SSL.TLS1_1_VERSION, SSL.TLS1_1_VERSION)},
+    "static RSA": {"suites": "AES128-GCM-SHA256"},
+    "CBC": {"suites": "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA"},
+    "DHE": {"suites": "DHE-RSA-AES256-GCM-SHA384"},
+    "NULL": {"suites": "ECDHE-ECDSA-NULL-SHA"},
+    "anonymous": {"suites": "aNULL"},
+    "CCM8": {"suites": "ECDHE-ECDSA-AES128-CCM8"},
+}
+
+
+@pytest.mark.parametrize("how", OLD.values(), ids=list(OLD))
+def test_h_t04_what_is_too_old(network: Network, scp: RecordingSCP, pki: PKI, how: Any):
+    endpoint = listen(network, scp, server_tls(pki))
+    given = {"versions": (SSL.TLS1_2_VERSION, SSL.TLS1_2_VERSION), **how}
+    peer = tls_requestor(network, endpoint, Careless(pki.modality, **given))
+    peer.send(RQ)
+    assert peer.closed
+    (line,) = lines(network)
+    old = given["versions"][0] != TLS_1_2
+    assert ("newer than TLS 1.1" if old else "no cipher suite in common") in line
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (RQ, "no association: no TLS: what came is no TLS; plain DICOM?"),
+        (b"GET / HTTP/1.1\r\nHost: node\r\n\r\n", "no association: no TLS: what came is HTTP"),
+    ],
+    ids=["DICOM", "HTTP"],
+)
+def test_h_t05_plain_on_the_tls_port(
+    network: Network, scp: RecordingSCP, pki: PKI, sent: bytes, said: str
+):
+    peer = network.scripted_requestor(listen(network, scp, server_tls(pki)))
+    peer.send(sent)
+    assert peer.closed
+    assert lines(network) == [f"10.0.0.1:4242: {said}"]
+
+
+def test_h_t05_tls_on_the_plain_port(network: Network, scp: RecordingSCP, pki: PKI):
+    """Both sides say what it is."""
+    endpoint = network.listen([scp])
+    with pytest.raises(TLSError, match=r"what came is no TLS; plain DICOM\?"):
+        network.associate(endpoint, tls=client_tls(pki))
+    (line,) = lines(network)
+    assert "no association: PDU type 16H, TLS on a plain port?" in line
+
+
+def test_h_t05_a_knock_is_not_worth_a_line(network: Network, scp: RecordingSCP, pki: PKI):
+    """A load balancer looks every few seconds whether somebody listens."""
+    peer = network.scripted_requestor(listen(network, scp, server_tls(pki)))
+    peer.transport.loseConnection()
+    network.run()
+    assert peer.closed
+    assert lines(network) == []
+
+
+class TestTime:
+    """H-T06: the handshake has no time of its own."""
+
+    LIMITS = Limits(artim=10, associate=20)
+
+    @pytest.mark.parametrize("hello", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03"])
+    def test_h_t06_a_client_that_does_not_go_on(
+        self, network: Network, scp: RecordingSCP, pki: PKI, hello: bytes
+    ):
+        endpoint = listen(network, scp, server_tls(pki), limits=self.LIMITS)
+        peer = network.scripted_requestor(endpoint)
+        peer.send(hello)
+        network.advance(9.9)
+        assert not peer.closed
+        network.advance(0.2)
+        assert peer.closed
+        assert lines(network) == [
+            "10.0.0.1:4242: no association: the artim time-out of 10 s ran out for the TLS "
+            "handshake"
+        ]
+
+    def test_h_t06_a_byte_a_second(self, network: Network, scp: RecordingSCP, pki: PKI):
+        """ARTIM is not begun again by bytes, nor by a handshake that is done at last."""
+        endpoint = listen(network, scp, server_tls(pki), limits=self.LIMITS)
+        peer = network.scripted_requestor(endpoint)
+        for byte in b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc":
+            peer.send(bytes([byte]))
+            network.advance(1)
+        assert not peer.closed
+        network.advance(1)
+        assert peer.closed
+
+    def test_h_t06_the_request_is_within_the_same_time(
+        self, network: Network, scp: RecordingSCP, pki: PKI
+    ):
+        endpoint = listen(network, scp, server_tls(pki), limits=self.LIMITS)
+        network.links.clear()
+        peer = tls_requestor(network, endpoint, Careless(pki.modality))
+        network.advance(9.9)
+        assert not peer.closed
+        network.advance(0.2)
+        assert peer.closed
+        assert lines(network)[-1].endswith("the artim time-out of 10 s ran out")
+
+    def test_h_t06_a_server_that_says_nothing(self, network: Network, pki: PKI):
+        endpoint = network.endpoint()
+        peer = network.scripted_acceptor(endpoint)
+        pending = associate(
+            endpoint, tls=client_tls(pki), limits=self.LIMITS, reactor=network.clock
+        )
+        network.run()
+        network.advance(20)
+        with pytest.raises(TimedOutError, match="20 s ran out for the TLS handshake"):
+            network.result(pending)
+        network.advance(5)
+        assert peer.closed
+
+    def test_h_t06_others_do_not_wait(self, network: Network, scp: RecordingSCP, pki: PKI):
+        """200 that are silent, and one that is not (K21)."""
+        limits = Limits(connections_per_address=1000)
+        endpoint = listen(network, scp, server_tls(pki), limits=limits)
+        for _ in range(200):
+            network.scripted_requestor(endpoint)
+        ours, _ = network.associate(endpoint, tls=client_tls(pki))
+        assert network.result(echo(ours)) == 0
+
+
+class TestTruncation:
+    """H-T08: TCP ends, and TLS has not said so."""
+
+    def test_h_t08_in_a_data_set(self, network: Network, scp: RecordingSCP, pki: PKI):
+        endpoint = listen(network, scp, server_tls(pki))
+        peer = tls_requestor(network, endpoint, Careless(pki.modality))
+        peer.send(RQ + STORE + data(b"ab", last=False))
+        (sink,) = scp.sinks
+        network.links[-1].far.lose(ConnectionDone())
+        network.run()
+        (ending,) = sink.endings
+        assert isinstance(ending, Exception)
+
+    def test_h_t08_after_release(self, network: Network, scp: RecordingSCP, pki: PKI):
+        endpoint = listen(network, scp, server_tls(pki))
+        peer = tls_requestor(network, endpoint, Careless(pki.modality))
+        peer.send(RQ + RELEASE_RQ)
+        network.links[-1].far.lose(ConnectionDone())
+        network.run()
+        assert "released the association" in lines(network)[-1]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [([b"dicom"], b"dicom"), ([b"http/1.1", b"dicom"], b"dicom"), ([], b"")],
+    ids=["dicom", "dicom among others", "none"],
+)
+def test_h_t09_application_protocol(
+    network: Network,
+    scp: RecordingSCP,
+    pki: PKI,
+    offered: list[bytes],
+    chosen: bytes,
+    version: int,
+):
+    endpoint = listen(network, scp, server_tls(pki))
+    tls = Careless(pki.modality, alpn=offered, versions=(version, version))
+    peer = tls_requestor(network, endpoint, tls)
+    assert tls.connections[0].get_alpn_proto_negotiated() == chosen
+    peer.send(RQ)
+    assert peer.pdus
+
+
+@BOTH
+def test_h_t09_another_application_protocol(
+    network: Network, scp: RecordingSCP, pki: PKI, version: int
+):
+    endpoint = listen(network, scp, server_tls(pki))
+    tls = Careless(pki.modality, alpn=[b"http/1.1", b"h2"], versions=(version, version))
+    peer = tls_requestor(network, endpoint, tls)
+    assert peer.closed
+    (line,) = lines(network)
+    assert "the peer wants another application protocol than dicom (ALPN)" in line
+
+
+def test_h_t09_ours(network: Network, scp: RecordingSCP, pki: PKI):
+    """Our requestor offers `dicom`, and our acceptor takes it."""
+    endpoint = listen(network, scp, server_tls(pki))
+    network.associate(endpoint, tls=client_tls(pki))
+    secured = network.links[-1].near.protocol
+    assert secured.negotiatedProtocol == b"dicom"
+
+
+@BOTH
+def test_h_t10_no_session_is_resumed(network: Network, scp: RecordingSCP, pki: PKI, version: int):
+    """Neither by a ticket nor by its number; so there is no 0-RTT either."""
+    endpoint = listen(network, scp, server_tls(pki))
+    tls = Careless(pki.modality, versions=(version, version))
+    peer = tls_requestor(network, endpoint, tls)
+    peer.send(RQ)
+    session = tls.connections[0].get_session()
+    assert session is not None
+    again = Resuming(tls, session)
+    second = tls_requestor(network, endpoint, again)
+    second.send(RQ)
+    assert second.pdus
+    # The server shows its certificate in a whole handshake alone.
+    assert again.connections[0].get_session() is not None
+    assert not again.reused()
+
+
+class Resuming(Careless):
+    """Comes back with the session of another connection."""
+
+    def __init__(self, first: Careless, session: SSL.Session) -> None:
+        self.connections = []
+        self._context = first._context
+        self._session = session
+        self.states: list[bytes] = []
+
+    def _connection(self, protocol: Any) -> SSL.Connection:
+        connection = super()._connection(protocol)
+        connection.set_session(self._session)
+        connection.set_info_callback(lambda c, *_: self.states.append(c.get_state_string()))
+        return connection
+
+    clientConnectionForTLS = _connection  # noqa: N815  the interface
+
+    def reused(self) -> bool:
+        return not any(b"server certificate" in state for state in self.states)
+
+
+class TestReload:
+    """H-T11: new certificates for connections that come; what is broken changes nothing."""
+
+    def shown(self, network: Network, endpoint: Any, pki: PKI) -> str:
+        """Who says to listen, to one that connects now."""
+        tls = Careless(pki.modality)
+        tls_requestor(network, endpoint, tls)
+        certificate = tls.connections[0].get_peer_certificate()
+        assert certificate is not None
+        return certificate.to_cryptography().subject.rfc4514_string()
+
+    def test_h_t11_reload(self, network: Network, scp: RecordingSCP, pki: PKI, tmp_path: Path):
+        file, key = tmp_path / "node.pem", tmp_path / "node.key"
+        copy(pki.node.path, file), copy(pki.node.key_path, key)
+        endpoint = network.endpoint()
+        tls = server_tls(pki, certificate=file, key=key)
+        listener = network.result(listen_on(endpoint, [scp], tls=tls, reactor=network.clock))
+        ours, _ = network.associate(endpoint, tls=client_tls(pki))
+        assert self.shown(network, endpoint, pki) == "CN=node"
+
+        copy(pki.ca.issue("renewed").path, file)
+        with pytest.raises(MisuseError, match="the key is not that of CN=renewed"):
+            listener.reload_tls()
+        assert self.shown(network, endpoint, pki) == "CN=node"
+
+        copy(pki.folder / "renewed.key", key)
+        listener.reload_tls()
+        assert self.shown(network, endpoint, pki) == "CN=renewed"
+        assert network.result(echo(ours)) == 0
+        network.result(listener.stop(0))
+
+    def test_h_t11_nothing_to_reload(self, network: Network, scp: RecordingSCP):
+        listener = network.result(listen_on(network.endpoint(), [scp], reactor=network.clock))
+        with pytest.raises(MisuseError, match="without TLS"):
+            listener.reload_tls()
+
+
+def test_what_expires_is_said_every_day(network: Network, scp: RecordingSCP, pki: PKI):
+    """As long as it listens, and once however many do."""
+    context = server_tls(pki, pki.ca.issue("brief", days=(-1, 10))).load()
+    first, second = network.endpoint(), network.endpoint()
+    listeners = [
+        network.result(listen_on(each, [scp], tls=context, reactor=network.clock))
+        for each in (first, second)
+    ]
+    (line,) = lines(network)
+    assert line.startswith("TLS: the certificate CN=brief expires on ")
+    network.advance(2.5 * 24 * 60 * 60)
+    assert len(lines(network)) == 3
+    for each in listeners:
+        network.result(each.stop(0))
+    assert not network.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"profile": "B.9"}, "'B.9' is no TLS profile; known are B.12, B.13"),
+        ({"client_auth": "maybe"}, "client_auth 'maybe' is none of require, request, none"),
+        ({"ca": ()}, "client_auth 'require' needs ca"),
+    ],
+)
+def test_what_does_not_fit_together(pki: PKI, options: Any, said: str):
+    with pytest.raises(MisuseError, match=said):
+        server_tls(pki, **options)
+
+
+def test_a_key_without_a_certificate(pki: PKI):
+    with pytest.raises(MisuseError, match="has no certificate"):
+        ClientTLS(key=pki.node.key_path)
+
+
+def test_h_t12_the_certificate_is_not_that_of_the_ae_title(
+    network: Network, scp: RecordingSCP, pki: PKI
+):
+    """`admit` sees both, and rejects (PS3.8 9.3.4)."""
+    asked: list[Requesting] = []
+
+    def admit(requesting: Requesting) -> None:
+        asked.append(requesting)
+        assert requesting.certificate is not None
+        if requesting.certificate.subject.rfc4514_string() != f"CN={requesting.peer.ae_title}":
+            raise AssociationRejectedError(1, 1, 3)
+
+    endpoint = listen(network, scp, server_tls(pki), admit=admit)
+    network.associate(endpoint, tls=client_tls(pki), calling_ae_title="modality")
+    with pytest.raises(AssociationRejectedError) as caught:
+        network.associate(endpoint, tls=client_tls(pki), calling_ae_title="OTHER")
+    assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 1, 3)
+    assert all(each.encrypted for each in asked)
+    assert asked[0].certificate == pki.modality.certificate
+
+
+def test_who_shows_no_certificate(network: Network, scp: RecordingSCP, pki: PKI):
+    asked: list[Requesting] = []
+    tls = server_tls(pki, client_auth="none")
+    endpoint = listen(network, scp, tls, admit=asked.append)
+    bare = ClientTLS(ca=pki.ca.path, server_name="localhost")
+    network.associate(endpoint, tls=bare)
+    (requesting,) = asked
+    assert (requesting.encrypted, requesting.certificate) == (True, None)
