@@ -433,9 +433,9 @@ def listen(
     )
     context = tls.load() if isinstance(tls, ServerTLS) else tls
     server: Any = serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
-    listening: Deferred[IListeningPort] = server.listen(
-        factory if context is None else context.secured(factory, reactor)
-    )
+    if context is not None:
+        server = context.secured(server, reactor)
+    listening: Deferred[IListeningPort] = server.listen(factory)
     return listening.addCallback(Listener, factory, context)
 
 

@@ -99,6 +99,7 @@ class Notifier:
                 called_ae_title=ae_title,
                 calling_ae_title=study.ae_title,
                 limits=to.limits,
+                tls=to.tls,
                 reactor=self._clock,
             ),
             clock=self._clock,

@@ -235,6 +235,7 @@ class Commitments:
                 called_ae_title=peer,
                 calling_ae_title=request.ae_title,
                 limits=to.limits,
+                tls=to.tls,
                 reactor=self._clock,
             )
         except DimseError as error:

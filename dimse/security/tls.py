@@ -24,12 +24,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IListeningPort,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
+    IStreamServerEndpoint,
 )
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
@@ -285,15 +287,32 @@ class ServerContext(_Context):
         for line in self.expiring():
             _log.warn("TLS: {line}", line=line)
 
-    def secured(self, factory: IProtocolFactory, clock: IReactorTime) -> IProtocolFactory:
-        """A factory of what `factory` makes, behind TLS."""
-        return _ServerFactory(self, factory, clock)
+    def secured(
+        self, endpoint: IStreamServerEndpoint, clock: IReactorTime
+    ) -> IStreamServerEndpoint:
+        """An endpoint that listens at `endpoint`, with TLS and nothing else."""
+        return _SecureListening(endpoint, self, clock)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802  the interface
         """A connection with what the files held last."""
         connection = self._connection(protocol)
         connection.set_verify(_WANTED[self._tls.client_auth], partial(self._judge, None))
         return connection
+
+
+@implementer(IStreamServerEndpoint)
+class _SecureListening:
+    def __init__(
+        self, endpoint: IStreamServerEndpoint, context: ServerContext, clock: IReactorTime
+    ) -> None:
+        self._endpoint = endpoint
+        self._context = context
+        self._clock = clock
+
+    def listen(self, protocolFactory: IProtocolFactory) -> "Deferred[IListeningPort]":
+        secured = _ServerFactory(self._context, protocolFactory, self._clock)
+        listening: Deferred[IListeningPort] = self._endpoint.listen(secured)
+        return listening
 
 
 class _ServerFactory(TLSMemoryBIOFactory):
@@ -345,12 +364,12 @@ class ClientContext(_Context):
 
     def secured(
         self, endpoint: IStreamClientEndpoint, host: str | None, clock: IReactorTime
-    ) -> "SecureEndpoint":
+    ) -> IStreamClientEndpoint:
         """An endpoint that connects by `endpoint`, and then begins TLS with `host`."""
         name = self._tls.server_name or host
         if name is None and not self._tls.insecure_unverified:
             raise MisuseError("TLS through an endpoint needs server_name, whom to expect there")
-        return SecureEndpoint(endpoint, partial(self._connect, name), clock)
+        return _SecureConnecting(endpoint, partial(self._connect, name), clock)
 
     def _connect(self, name: str | None, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = self._connection(protocol)
@@ -364,9 +383,7 @@ class ClientContext(_Context):
 
 
 @implementer(IStreamClientEndpoint)
-class SecureEndpoint:
-    """Connects by another endpoint, and begins TLS."""
-
+class _SecureConnecting:
     def __init__(
         self,
         endpoint: IStreamClientEndpoint,
@@ -378,7 +395,7 @@ class SecureEndpoint:
         self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
-        """Fires as soon as there is a connection: TLS is then still to be agreed on."""
+        # It fires as soon as there is a connection: TLS is then still to be agreed on.
         secured = TLSMemoryBIOFactory(self._creator, True, protocolFactory, self._clock)
         connecting: Deferred[Any] = self._endpoint.connect(secured)
         return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)

@@ -11,6 +11,7 @@ from dimse.errors import MisuseError
 from dimse.limits import Limits
 from dimse.security.spool import SPOOL_SIZE
 from dimse.server.keys import KEYS, REPEATED, Key
+from dimse.server.tls import NodeTLS
 from dimse.server.toml_lines import KeyPath, line_of
 
 
@@ -21,6 +22,7 @@ class KnownPeer:
     ae_title: str
     host: str | None = None
     port: int | None = None
+    tls: bool = False
     services: tuple[str, ...] | None = None
     move_destination: bool = True
     availability: bool = False
@@ -56,6 +58,8 @@ class Configuration:
     """All that a node is told."""
 
     endpoints: Sequence[str] = ()
+    tls_endpoints: Sequence[str] = ()
+    tls: NodeTLS = field(default_factory=NodeTLS)
     ae_titles: Sequence[str] = ()
     unlisted: str = "all"
     folder: Path = Path("dimse-storage")
@@ -95,12 +99,24 @@ def read_configuration(file: Path) -> Configuration:
         values["index"] = _beside(file, values["index"])
     limits = {name: value for (section, name), value in given.items() if section == "limits"}
     return Configuration(
-        endpoints=tuple(each["endpoint"] for each in checked.tables["listeners"]),
         audit=_audit_rules(file.parent, given),
+        endpoints=checked.endpoints(tls=False),
+        tls_endpoints=checked.endpoints(tls=True),
+        tls=_tls(file, given),
         limits=Limits(**limits),
         peers=peers,
         **values,
     )
+
+
+def _tls(file: Path, given: Mapping[tuple[str, str], Any]) -> NodeTLS:
+    """The section of TLS, its files seen from the folder of the file."""
+    values = {name: value for (section, name), value in given.items() if section == "tls"}
+    for name in {"certificate", "key"} & values.keys():
+        values[name] = file.parent / values[name]
+    for name in {"ca", "crl"} & values.keys():
+        values[name] = tuple(file.parent / each for each in values[name])
+    return NodeTLS(**values)
 
 
 def _beside(file: Path, url: str) -> str:
@@ -155,6 +171,11 @@ class _Checked:
                 found = self._table((section,), keys, value)
                 self.given.update({(section, name): taken for name, taken in found.items()})
 
+    def endpoints(self, *, tls: bool) -> tuple[str, ...]:
+        """Those of the listeners with TLS, or of those without."""
+        listeners = self.tables["listeners"]
+        return tuple(each["endpoint"] for each in listeners if each.get("tls", False) is tls)
+
     def peers(self) -> dict[str, KnownPeer]:
         """The tables of peers, and whether what they say belongs together."""
         peers: dict[str, KnownPeer] = {}
@@ -166,6 +187,8 @@ class _Checked:
                 self._wrong(path, "is no move_destination without host and port")
             elif table.get("availability") and "host" not in written:
                 self._wrong(path, "is not notified of availability without host and port")
+            elif table.get("tls") and "host" not in written:
+                self._wrong(path, "is not reached over TLS without host and port")
             if (title := table.get("ae_title")) in peers:
                 self._wrong((*path, "ae_title"), f"is {title!r}, which another peer is already")
             if title is not None:

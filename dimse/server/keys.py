@@ -5,6 +5,12 @@ from dataclasses import dataclass, fields
 
 from dimse.archive.files import DUPLICATES, DURABILITIES
 from dimse.limits import Limits
+from dimse.security.profiles import (
+    CLIENT_AUTHENTICATION,
+    DEFAULT_PROFILE,
+    DICOM_TLS_PORT,
+    PROFILES,
+)
 from dimse.security.spool import SPOOL_SIZE
 from dimse.server import kinds
 from dimse.server.kinds import Kind
@@ -70,6 +76,65 @@ KEYS: tuple[Key, ...] = (
         "where to listen",
         option="--listen, --port",
         required=True,
+    ),
+    Key(
+        "listeners",
+        "tls",
+        kinds.FLAG,
+        "whether it takes TLS, and nothing else; without any listener, and with a certificate, "
+        f"one with TLS is at port {DICOM_TLS_PORT}",
+        "`false`",
+        "--tls-port",
+    ),
+    Key(
+        "tls",
+        "certificate",
+        kinds.FILE,
+        "the certificate of the node in PEM, then those of who signed it; all files of TLS are "
+        "seen from the folder of this file",
+        "none",
+        "--tls-cert",
+    ),
+    Key(
+        "tls",
+        "key",
+        kinds.FILE,
+        "its private key in PEM, without a passphrase",
+        "in the file of the certificate",
+        "--tls-key",
+    ),
+    Key(
+        "tls",
+        "ca",
+        kinds.FILES,
+        "the certificates of who signs those of peers",
+        "for peers that we connect to, those of the system",
+        "--tls-ca",
+    ),
+    Key(
+        "tls",
+        "crl",
+        kinds.FILES,
+        "revocation lists in PEM; with them, one of everybody who signed is needed",
+        "none",
+        "--tls-crl",
+    ),
+    Key(
+        "tls",
+        "profile",
+        kinds.one_of({name: each.title for name, each in PROFILES.items()}),
+        "the profile of PS3.15 Annex B: "
+        + "; ".join(f"`{name}`: {each.title}" for name, each in PROFILES.items()),
+        f"`{DEFAULT_PROFILE}`",
+        "--tls-profile",
+    ),
+    Key(
+        "tls",
+        "client_auth",
+        kinds.one_of(CLIENT_AUTHENTICATION),
+        "; ".join(f"`{name}`: {doc}" for name, doc in CLIENT_AUTHENTICATION.items()),
+        "`require`",
+        "--tls-client-auth",
     ),
     Key(
         "storage",
@@ -200,6 +265,13 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("peers", "host", kinds.HOST, "where it is", "not known", "--peer"),
     Key("peers", "port", kinds.PORT, "where it listens", "not known", "--peer"),
+    Key(
+        "peers",
+        "tls",
+        kinds.FLAG,
+        "whether it is reached over TLS, with the certificate of the node",
+        "`false`",
+    ),
     Key(
         "peers",
         "services",

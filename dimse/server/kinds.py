@@ -87,6 +87,10 @@ def collector(value: Any) -> str:
     return str(Collector.at(text(value)))
 
 
+def _files(value: Any) -> tuple[str, ...]:
+    return tuple(map(text, value)) if isinstance(value, list) else (text(value),)
+
+
 def one_of(values: Mapping[str, str]) -> Kind:
     """One of the keys of `values`."""
 
@@ -189,6 +193,7 @@ COLLECTOR = Kind(
     '"udp://audit.example:514"',
     collector,
 )
+FILES = Kind("the path of a file, or a list of them", _files)
 HOST = Kind("a host name or an address", host)
 PORT = whole(1, 2**16 - 1)
 INDEX_URL = Kind(

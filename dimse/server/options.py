@@ -1,6 +1,6 @@
 """The options of `twistd dimse` and `dimse serve`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from importlib.metadata import version
 from math import inf
@@ -13,9 +13,11 @@ from twisted.python.usage import UsageError
 from dimse.archive.files import DUPLICATES, DURABILITIES
 from dimse.errors import MisuseError
 from dimse.limits import Limits
+from dimse.security.profiles import CLIENT_AUTHENTICATION, DICOM_TLS_PORT, PROFILES
 from dimse.server import kinds
 from dimse.server.config import Configuration, KnownPeer, Peers, read_configuration
 from dimse.server.kinds import Kind
+from dimse.server.tls import NodeTLS, Secured
 from dimse.uids import is_uid
 from dimse.ul.negotiation import is_ae_title
 
@@ -35,6 +37,10 @@ def _option(name: str) -> str:
 
 def _absolute(text: str) -> Path:
     return Path(text).absolute()  # it is read again when the working directory is another one
+
+
+def _files(text: str) -> tuple[Path, ...]:
+    return (_absolute(text),)
 
 
 def _of(kind: Kind) -> Callable[[str], Any]:
@@ -127,6 +133,31 @@ class Options(UsageOptions):
             "0: when the association that brought the last one is over",
             _seconds,
         ],
+        [
+            "tls-port",
+            None,
+            None,
+            f"TCP port to listen on with TLS (default {DICOM_TLS_PORT} with a certificate)",
+            _port,
+        ],
+        ["tls-cert", None, None, "certificate of the node and of who signed it (PEM)", _absolute],
+        ["tls-key", None, None, "its private key (default: in the same file)", _absolute],
+        ["tls-ca", None, None, "certificates of who signs those of peers (PEM)", _files],
+        ["tls-crl", None, None, "revocation lists (PEM)", _files],
+        [
+            "tls-profile",
+            None,
+            None,
+            "profile of PS3.15 Annex B: B.12 (the default) or B.13",
+            _of(kinds.one_of({name: each.title for name, each in PROFILES.items()})),
+        ],
+        [
+            "tls-client-auth",
+            None,
+            None,
+            "; ".join(f"{k}: {v}" for k, v in CLIENT_AUTHENTICATION.items()) + " (default require)",
+            _of(kinds.one_of(CLIENT_AUTHENTICATION)),
+        ],
         *map(_limit, fields(Limits)),
     ]
     optFlags = [  # noqa: RUF012  as usage.Options wants it
@@ -185,6 +216,10 @@ class Options(UsageOptions):
         """Join the options with the file."""
         try:
             self.configuration = self._joined()
+            self.tls = Secured(
+                self.configuration.tls, listens=bool(self.configuration.tls_endpoints)
+            )
+            self._check_tls(self.configuration.peers)
             for folder in filter(None, (self.configuration.folder, self.configuration.worklist)):
                 if folder.exists() and not folder.is_dir():
                     raise MisuseError(f"{folder} is no folder")
@@ -193,7 +228,13 @@ class Options(UsageOptions):
 
     def read_peers(self) -> Peers:
         """The peers, as the file has them now and the options; raises `MisuseError`."""
-        return self._joined().peers
+        peers = self._joined().peers
+        self._check_tls(peers)
+        return peers
+
+    def _check_tls(self, peers: Peers) -> None:
+        if any(peer.tls for peer in peers.values()):
+            self.tls.client()
 
     def _joined(self) -> Configuration:
         configuration = Configuration()
@@ -207,14 +248,30 @@ class Options(UsageOptions):
             for each in fields(Limits)
             if _option(each.name) in self
         }
+        plain = tuple(endpoints) or configuration.endpoints
+        tls, secured = self._secured(configuration)
         return replace(
             configuration,
-            endpoints=tuple(endpoints) or configuration.endpoints or (f"tcp:{DEFAULT_PORT}",),
+            endpoints=plain if plain or secured else (f"tcp:{DEFAULT_PORT}",),
+            tls_endpoints=secured,
+            tls=tls,
             limits=replace(configuration.limits, **limits),
             peers=self._with_addresses(configuration.peers),
             audit=replace(configuration.audit, **self.get("audit", {})),
             **given,
         )
+
+    def _secured(self, configuration: Configuration) -> tuple[NodeTLS, Sequence[str]]:
+        """The TLS of the file and what is given, and the endpoints with TLS."""
+        given = {name: self[option] for name, option in _TLS_OPTIONS.items() if option in self}
+        tls, endpoints = replace(configuration.tls, **given), configuration.tls_endpoints
+        if "tls-port" in self:
+            endpoints = (f"tcp:{self['tls-port']}",)
+        # A file that names its listeners may have the certificate for its peers alone.
+        named = endpoints or (configuration.endpoints and "tls-cert" not in self)
+        if tls.certificate is not None and not named:
+            endpoints = (f"tcp:{DICOM_TLS_PORT}",)
+        return tls, endpoints
 
     def _with_addresses(self, peers: Peers) -> Peers:
         """The peers of the file, and those that are given, which may be the same."""
@@ -238,3 +295,13 @@ _OPTIONS = {
     "study_timeout": "study-timeout",
 }
 """Fields of `Configuration` that an option of its own takes the place of."""
+
+_TLS_OPTIONS = {
+    "certificate": "tls-cert",
+    "key": "tls-key",
+    "ca": "tls-ca",
+    "crl": "tls-crl",
+    "profile": "tls-profile",
+    "client_auth": "tls-client-auth",
+}
+"""The same for those of `NodeTLS`."""

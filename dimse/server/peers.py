@@ -9,6 +9,7 @@ from dimse.admission import Admission, Requesting
 from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, Operation, Sink
+from dimse.security.tls import ClientContext
 from dimse.server.config import KnownPeer, Peers
 from dimse.server.keys import SERVICES
 from dimse.services.retrieving import Destination
@@ -71,14 +72,20 @@ class PeerBook:
     """The peers by AE title, as they are now; `renew` reads them again.
 
     `limits` are those of everybody, which the operations window of a peer changes; `unlisted`, a
-    key of `UNLISTED`, is what all others may do.
+    key of `UNLISTED`, is what all others may do. `tls` is how peers are reached that need it.
     """
 
     log = Logger()
 
     def __init__(
-        self, peers: Peers, limits: Limits, read: Callable[[], Peers], unlisted: str = "all"
+        self,
+        peers: Peers,
+        limits: Limits,
+        read: Callable[[], Peers],
+        unlisted: str = "all",
+        tls: Callable[[], ClientContext] | None = None,
     ) -> None:
+        self._tls = tls
         self._peers = peers
         self._limits = limits
         self._read = read
@@ -144,7 +151,8 @@ class PeerBook:
         peer = self._peers.get(ae_title)
         if peer is None or peer.address is None:
             return None
-        return Destination(peer.address, peer.transfer_syntaxes, self._limits_of(peer))
+        tls = self._tls() if peer.tls and self._tls is not None else None
+        return Destination(peer.address, peer.transfer_syntaxes, self._limits_of(peer), tls)
 
     def notified(self) -> dict[str, Destination]:
         """The peers that are notified of studies, by AE title, and where they are."""

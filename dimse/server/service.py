@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python.usage import UsageError
 
 from dimse.acceptor import AcceptorFactory
@@ -29,16 +31,19 @@ __all__ = ["Node", "Options", "makeService", "rebuild_index"]
 def makeService(options: Options) -> Node:
     """The node that `options` describe, on the reactor that runs.
 
-    With a configuration file SIGHUP renews its peers. pydicom, whose warnings quote what comes,
-    falls silent in the whole process.
+    With a configuration file SIGHUP renews its peers, and with TLS its certificates. pydicom,
+    whose warnings quote what comes, falls silent in the whole process.
     """
     _silence_pydicom()
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
     clock: Any = reactor
     configuration, limits = options.configuration, options.configuration.limits
-    peers = PeerBook(configuration.peers, limits, options.read_peers, configuration.unlisted)
     trail = audit_trail(configuration, clock)
+    tls = options.tls
+    peers = PeerBook(
+        configuration.peers, limits, options.read_peers, configuration.unlisted, tls.client
+    )
     archive = Archive(
         configuration.folder,
         index=configuration.index,
@@ -69,9 +74,18 @@ def makeService(options: Options) -> Node:
         admit=partial(peers.admission, scps),
         audit=trail,
     )
-    renew = peers.renew if options.file is not None else None
+    endpoints: list[str | IStreamServerEndpoint] = [*configuration.endpoints]
+    for each in configuration.tls_endpoints:
+        assert tls.server is not None
+        endpoints.append(tls.server.secured(serverFromString(reactor, each), clock))
+
+    def renew() -> None:
+        peers.renew()
+        tls.renew()
+
+    renews = options.file is not None or configuration.tls.certificate is not None
     store = archive if trail is None else AuditedStore(archive, trail)
-    return Node(factory, store, configuration.endpoints, renew=renew)
+    return Node(factory, store, endpoints, renew=renew if renews else None)
 
 
 def _silence_pydicom() -> None:

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from dimse.limits import Limits
 from dimse.message.status import Status
 from dimse.requestor import associate
+from dimse.security.tls import ClientContext, ClientTLS
 from dimse.services.availability import AvailableInstance, notify_availability
 from dimse.services.commitment import report
 from dimse.services.commitment_information import CommitmentResult
@@ -22,6 +23,7 @@ def report_to(
     called_ae_title: str,
     calling_ae_title: str,
     limits: Limits | None = None,
+    tls: ClientTLS | ClientContext | None = None,
     reactor: Any = None,
 ) -> "Deferred[Status]":
     """Report a result of storage commitment as `report` does, on a new association (PS3.4 J.3.3).
@@ -38,6 +40,7 @@ def report_to(
             called_ae_title=called_ae_title,
             calling_ae_title=calling_ae_title,
             limits=limits,
+            tls=tls,
             reactor=reactor,
         ) as association:
             return await report(association, result)
@@ -54,6 +57,7 @@ def notify_availability_to(
     called_ae_title: str,
     calling_ae_title: str,
     limits: Limits | None = None,
+    tls: ClientTLS | ClientContext | None = None,
     reactor: Any = None,
 ) -> "Deferred[Status]":
     """Notify as `notify_availability` does, on a new association (PS3.4 R.3.2).
@@ -69,6 +73,7 @@ def notify_availability_to(
             called_ae_title=called_ae_title,
             calling_ae_title=calling_ae_title,
             limits=limits,
+            tls=tls,
             reactor=reactor,
         ) as association:
             reply = await notify_availability(

@@ -21,6 +21,7 @@ from dimse.message.messages import MEDIUM, CGetRQ, CMoveRQ, SubOperationsRSP
 from dimse.message.status import Status
 from dimse.performing import Operation, Sink
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, ProposedContext
+from dimse.security.tls import ServerContext, ServerTLS
 from dimse.services.answers import Answers
 from dimse.services.dataset import decode, encode, uids_of
 from dimse.services.storage import InstanceStore, ReceivedInstance, StorageSCP
@@ -244,15 +245,16 @@ def move_here(
     progress: Callable[[SubOperations], None] | None = None,
     limits: Limits | None = None,
     admit: Admit | None = None,
+    tls: ServerTLS | ServerContext | None = None,
 ) -> "Deferred[SubOperations]":
     """Let the peer send instances to us: a C-MOVE, and a Storage SCP of our own for as long.
 
     The instances are given to `store`. `endpoint` is where to listen, such as `tcp:11113`, and
     `destination` the AE title that the peer knows for that place: that of the association unless
     given. `progress` is called with what each response says, also the final one, whatever its
-    status. `limits`, those of the association unless given, and `admit` are as in `listen`: whoever
-    knows the place and that title can store as long as it is open. Fires and fails as `move`, or
-    with what listening fails with.
+    status. `limits`, those of the association unless given, `admit` and `tls` are as in `listen`:
+    whoever knows the place and that title can store as long as it is open. Fires and fails as
+    `move`, or with what listening fails with.
     """
     title = destination or association.ae_title
     scp = StorageSCP(_Watched(store, association.progressed))
@@ -274,6 +276,7 @@ def move_here(
             ae_titles=[title],
             limits=limits or association.limits,
             admit=admit,
+            tls=tls,
             reactor=association.clock,
         )
         try:

@@ -49,6 +49,7 @@ from dimse.message.status import (
 from dimse.performing import Operation, Outcome, Performing, escaped
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
 from dimse.security.audit import Study
+from dimse.security.tls import ClientContext, ClientTLS
 from dimse.security.trail import AuditTrail, Sending, host_of
 from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
@@ -75,12 +76,14 @@ class Destination:
 
     `place` is `"host:port"` or an endpoint. What is in none of `transfer_syntaxes` is converted to
     one of them where that can be; any is sent unless they are given. `limits` are the bounds of
-    the association, those of the one that the C-MOVE came on unless given.
+    the association, those of the one that the C-MOVE came on unless given; with `tls` it is over
+    TLS, as with `associate`.
     """
 
     place: str | IStreamClientEndpoint
     transfer_syntaxes: Sequence[str] = ()
     limits: Limits | None = None
+    tls: ClientTLS | ClientContext | None = None
 
 
 Place = str | IStreamClientEndpoint | Destination
@@ -310,6 +313,7 @@ class RetrieveSCP:
             transfer_syntaxes=to.transfer_syntaxes,
             progress=lambda _: operation.progressed(),
             move_originator=(operation.peer.ae_title, request.message_id),
+            tls=to.tls,
             reactor=self._reactor or operation.association.clock,
         )
 

@@ -28,6 +28,7 @@ from dimse.limits import Limits
 from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
 from dimse.requestor import associate
+from dimse.security.tls import ClientContext, ClientTLS
 from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
@@ -92,6 +93,7 @@ async def send(
     progress: Callable[[int], None] | None = None,
     move_originator: tuple[str, int] | None = None,
     transfer_syntaxes: Container[str] = (),
+    tls: ClientTLS | ClientContext | None = None,
     reactor: Any = None,
 ) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
@@ -113,7 +115,7 @@ async def send(
     With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
     peer agrees to; the results keep the order of the instances.
 
-    `peer`, the AE titles, `limits` and `reactor` are as in `associate`; `progress(count)` is
+    `peer`, the AE titles, `limits`, `tls` and `reactor` are as in `associate`; `progress(count)` is
     called with each number of bytes read; `move_originator` is as in `store`, and with it what
     is on its way when the iteration is cancelled has its result first. Raises `MisuseError`
     for arguments that are wrong.
@@ -129,6 +131,7 @@ async def send(
         called_ae_title=called_ae_title,
         calling_ae_title=calling_ae_title,
         limits=limits,
+        tls=tls,
         reactor=reactor,
     )
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)

@@ -4,6 +4,7 @@ import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from shutil import copy
 from textwrap import dedent
 from typing import Any
 
@@ -14,7 +15,9 @@ from dimse import Limits, MisuseError
 from dimse.server.config import AuditRules, Configuration, KnownPeer, read_configuration
 from dimse.server.keys import KEYS, REPEATED
 from dimse.server.options import Options
+from dimse.server.tls import NodeTLS
 from dimse.server.toml_lines import line_of
+from tests.certificates import PKI
 from tests.wire import EXPLICIT, IMPLICIT
 
 ALL = """
@@ -27,6 +30,18 @@ ALL = """
 
     [[listeners]]
     endpoint = "tcp:104:interface=127.0.0.1"
+
+    [[listeners]]
+    endpoint = "tcp:2762"
+    tls = true
+
+    [tls]
+    certificate = "node.pem"
+    key = "node.key"
+    ca = ["ca.pem", "other-ca.pem"]
+    crl = "crl.pem"
+    profile = "B.13"
+    client_auth = "request"
 
     [storage]
     folder = "store"
@@ -70,6 +85,7 @@ ALL = """
     ae_title = " WS "
     host = "[::1]"
     port = 11113
+    tls = true
     move_destination = false
     availability = true
     transfer_syntaxes = ["ImplicitVRLittleEndian"]
@@ -100,6 +116,15 @@ class TestFile:
     def test_all_that_it_can_say(self, file: Path):
         assert read(file, ALL) == Configuration(
             endpoints=("tcp:11112", "tcp:104:interface=127.0.0.1"),
+            tls_endpoints=("tcp:2762",),
+            tls=NodeTLS(
+                certificate=file.parent / "node.pem",
+                key=file.parent / "node.key",
+                ca=(file.parent / "ca.pem", file.parent / "other-ca.pem"),
+                crl=(file.parent / "crl.pem",),
+                profile="B.13",
+                client_auth="request",
+            ),
             ae_titles=("ARCHIVE", "PACS 2"),
             unlisted="echo",
             folder=file.parent / "store",
@@ -128,6 +153,7 @@ class TestFile:
                     ae_title="WS",
                     host="::1",
                     port=11113,
+                    tls=True,
                     move_destination=False,
                     availability=True,
                     transfer_syntaxes=(IMPLICIT,),
@@ -387,6 +413,15 @@ def test_line_of_a_key(path: list[str | int], line: int):
 class TestOptions:
     """Those of the command line win over the file."""
 
+    @pytest.fixture(autouse=True)
+    def certificates(self, file: Path, pki: PKI) -> None:
+        """The files that it names, which are read at once."""
+        copy(pki.node.path, file.parent / "node.pem")
+        copy(pki.node.key_path, file.parent / "node.key")
+        copy(pki.ca.path, file.parent / "ca.pem")
+        copy(pki.other_ca.path, file.parent / "other-ca.pem")
+        copy(pki.ca.revoke(name="none-yet"), file.parent / "crl.pem")
+
     def joined(self, file: Path, *args: str) -> Configuration:
         file.write_text(dedent(ALL), "utf-8")
         options = Options()
@@ -401,6 +436,7 @@ class TestOptions:
         [
             (["--port", "104"], "endpoints", ("tcp:104",)),
             (["--listen", "tcp:1"], "endpoints", ("tcp:1",)),
+            (["--tls-port", "3"], "tls_endpoints", ("tcp:3",)),
             (["--aet", "ONE"], "ae_titles", ["ONE"]),
             (["--storage", "here"], "folder", Path("here")),
             (["--durability", "full"], "durability", "full"),
@@ -455,11 +491,10 @@ class TestExample:
         assert list(configuration.peers) == ["CT1", "WORKSTATION"]
 
     def test_shows_every_key_but_most_limits(self):
-        """The index commented out: who copies the file gets the one in the storage folder; so are
-        audit records, which go to a place of his."""
+        """What needs more than the file is commented out: a database, a collector, certificates."""
         text = self.FILE.read_text("utf-8")
-        assert not {"index", "audit"} & tomllib.loads(text).keys()
-        document = tomllib.loads(re.sub(r"(?m)^# (?=\[(index|audit)\]|[a-z_]+ = )", "", text))
+        assert {"index", "audit", "tls"}.isdisjoint(tomllib.loads(text))
+        document = tomllib.loads(re.sub(r"(?m)^# (?=\[+\w+\]|\w+ = )", "", text))
         for key in KEYS:
             tables = document[key.section]
             tables = tables if key.section in REPEATED else [tables]
