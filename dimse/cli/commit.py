@@ -15,8 +15,10 @@ from dimse.association import Association
 from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.options import Target, Verbosity, takes_target
 from dimse.cli.running import FAILED, run, say
+from dimse.cli.secured import server_context
 from dimse.errors import DimseError
 from dimse.requestor import associate
+from dimse.security.tls import ServerContext
 from dimse.services.commitment import CommitmentSCU, commit, request_commitment
 from dimse.services.commitment_information import CommitmentResult, FailureReason, Reference
 from dimse.services.instance import Instance
@@ -63,6 +65,9 @@ def _references(
     type=click.IntRange(1, 2**16 - 1),
     help="Take the result on an association of the peer, too, at this port of ours.",
 )
+@click.option(
+    "--listen-tls", is_flag=True, help="Do so over TLS, with the certificate of --tls-cert."
+)
 @click.argument(
     "paths", metavar="[PATH...]", nargs=-1, type=click.Path(exists=True, path_type=Path)
 )
@@ -71,6 +76,7 @@ def command(
     references: list[Reference],
     wait: float,
     own_port: int | None,
+    listen_tls: bool,
     paths: tuple[Path, ...],
 ) -> None:
     """Ask the peer at HOST and PORT to keep instances that it has (storage commitment).
@@ -79,10 +85,13 @@ def command(
     names. The exit code is 0 when the peer has committed itself to keep all of them; with --wait 0,
     when it has taken the request.
     """
+    if listen_tls and own_port is None:
+        raise click.UsageError("--listen-tls is for --listen")
     wanted = [*references, *_found(paths)]
     if not wanted:
         raise click.UsageError("no instance to commit: give files, or --uid")
-    run(target, partial(_commit, target, wanted, wait, own_port))
+    tls = server_context(target.tls) if listen_tls else None
+    run(target, partial(_commit, target, wanted, wait, own_port, tls))
 
 
 def _found(paths: Iterable[Path]) -> Iterable[Reference]:
@@ -102,13 +111,14 @@ async def _commit(
     references: list[Reference],
     wait: float,
     own_port: int | None,
+    tls: ServerContext | None,
     endpoint: PeerEndpoint,
 ) -> int:
     scu = CommitmentSCU()
     listener: Listener | None = None
     if own_port is not None:
         try:
-            listener = await listen(f"tcp:{own_port}", [VerificationSCP(), scu])
+            listener = await listen(f"tcp:{own_port}", [VerificationSCP(), scu], tls=tls)
         except CannotListenError as error:
             say(f"Error: {error}")
             return FAILED

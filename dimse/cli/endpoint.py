@@ -13,6 +13,7 @@ from dimse.association import Association
 from dimse.cli.options import Target
 from dimse.errors import AssociationError
 from dimse.requestor import RequestorFactory
+from dimse.security.tls import ClientContext
 from dimse.ul.protocol import UpperLayerProtocol
 
 _FAREWELL = 1.0  # seconds that a peer has to close its connection after our A-ABORT
@@ -24,11 +25,13 @@ class PeerEndpoint:
 
     _log = Logger()
 
-    def __init__(self, target: Target, reactor: Any) -> None:
+    def __init__(self, target: Target, reactor: Any, tls: ClientContext | None = None) -> None:
         self._target = target
+        self._tls = tls
         self._reactor = reactor
         self._closing: list[Deferred[None]] = []
         self._association: Association | None = None
+        self._transport: Any = None
 
     def __str__(self) -> str:
         """What errors call it: which one it is, `Target.explain` says already."""
@@ -38,12 +41,15 @@ class PeerEndpoint:
         """Connect for one association."""
         assert isinstance(factory, RequestorFactory)
         self._association = None
-        self._log.info("connecting to {address}", address=self._target.address)
+        with_tls = " with TLS" if self._tls is not None else ""
+        self._log.info("connecting to {address}{tls}", address=self._target.address, tls=with_tls)
         factory.established.addCallback(self._established)
         timeout = self._target.limits.connect
-        endpoint = HostnameEndpoint(
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
             self._reactor, self._target.host, self._target.port, timeout=timeout
         )
+        if self._tls is not None:
+            endpoint = self._tls.secured(endpoint, self._target.host, self._reactor)
         return endpoint.connect(factory).addCallback(self._connected)
 
     def ended_by(self, error: AssociationError) -> bool:
@@ -61,11 +67,16 @@ class PeerEndpoint:
     def _connected(self, protocol: IProtocol) -> IProtocol:
         assert isinstance(protocol, UpperLayerProtocol)
         self._closing.append(protocol.when_closed())
+        self._transport = protocol.transport
         return protocol
 
     def _established(self, association: Association) -> Association:
         self._association = association
         self._log.info("associated with {peer}", peer=association.peer)
+        if self._tls is not None:
+            agreed = self._transport.getHandle()
+            version, suite = agreed.get_protocol_version_name(), agreed.get_cipher_name()
+            self._log.info("{version}, {suite}", version=version, suite=suite)
         for context in association.contexts.values():
             self._log.info(
                 "context {id}: {abstract_syntax}, {transfer_syntax}",

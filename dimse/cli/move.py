@@ -23,8 +23,10 @@ from dimse.cli.retrieving import (
     takes_folder,
 )
 from dimse.cli.running import run
+from dimse.cli.secured import server_context
 from dimse.errors import DimseError
 from dimse.requestor import associate
+from dimse.security.tls import ServerContext
 from dimse.services.extended import RetrieveOptions
 from dimse.services.retrieve import move, move_here
 from dimse.services.storage import InstanceStore
@@ -37,6 +39,7 @@ class Destination:
     title: str
     port: int | None = None
     store: InstanceStore | None = None
+    tls: ServerContext | None = None
 
 
 @click.command("move")
@@ -59,6 +62,9 @@ class Destination:
     help="Receive the instances here, on that port of every IPv4 interface; "
     "then -aem is our own AE title unless given.",
 )
+@click.option(
+    "--store-tls", is_flag=True, help="Receive them over TLS, with the certificate of --tls-cert."
+)
 @takes_folder
 @relational_option
 def command(
@@ -66,6 +72,7 @@ def command(
     title: str | None,
     query: Query,
     store_port: int | None,
+    store_tls: bool,
     folder: Path | None,
     ignore: bool,
     relational: bool,
@@ -78,12 +85,15 @@ def command(
     if store_port is None:
         if title is None:
             raise click.UsageError("-aem says where to, --store-port that it is here: give one")
-        if folder is not None or ignore:
-            raise click.UsageError("-od and --ignore are for what comes here, with --store-port")
+        if folder is not None or ignore or store_tls:
+            raise click.UsageError(
+                "-od, --ignore and --store-tls are for what comes here, with --store-port"
+            )
         destination = Destination(title)
     else:
         store = store_of(folder, ignore)
-        destination = Destination(title or target.calling_ae_title, store_port, store)
+        tls = server_context(target.tls) if store_tls else None
+        destination = Destination(title or target.calling_ae_title, store_port, store, tls)
     extended = RetrieveOptions(relational=relational)
     with catch_warnings(action="ignore"):  # pydicom's, which may quote what comes
         run(target, partial(_move, target, query, destination, extended))
@@ -132,6 +142,7 @@ def _moving(
             sop_class,
             destination=title,
             progress=retrieving.follow,
+            tls=destination.tls,
         )
     )
 

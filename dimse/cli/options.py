@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dimse.cli.tls import TLS, TLS_PARAMETERS, taken
 from dimse.errors import AssociationError, MisuseError, TimedOutError
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
@@ -50,6 +51,7 @@ class Target:
     calling_ae_title: str
     limits: Limits
     verbosity: Verbosity
+    tls: TLS | None = None
 
     @property
     def address(self) -> str:
@@ -75,10 +77,11 @@ def takes_target(command: Command) -> Command:
             limits = Limits(**{name: given.pop(name) for name in _LIMITS if name in given})
         except MisuseError as error:  # NaN is in every range
             raise click.UsageError(str(error)) from error
+        tls = taken(given)
         of_target = {
             each.name: given.pop(each.name) for each in fields(Target) if each.name in given
         }
-        command(Target(limits=limits, **of_target), **given)
+        command(Target(limits=limits, tls=tls, **of_target), **given)
 
     for parameter in reversed(_PARAMETERS):
         call = parameter(call)
@@ -146,6 +149,7 @@ _PARAMETERS = (
         "-aec", "--called-aet", "called_ae_title", CALLED_AE_TITLE, "AE title of the peer."
     ),
     *map(_limit_option, _LIMIT_OPTIONS),
+    *TLS_PARAMETERS,
     _verbosity_option("-q", "--quiet", Verbosity.QUIET),
     _verbosity_option("-v", "--verbose", Verbosity.VERBOSE),
     _verbosity_option("-d", "--debug", Verbosity.DEBUG),

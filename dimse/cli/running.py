@@ -24,7 +24,9 @@ from zope.interface import provider
 from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.main import INTERRUPTED
 from dimse.cli.options import Target, Verbosity
+from dimse.cli.secured import client_context
 from dimse.errors import AssociationError, DimseError, StatusError
+from dimse.security.tls import ClientContext
 
 FAILED = 1
 
@@ -37,8 +39,9 @@ def run(target: Target, work: Work) -> NoReturn:
     A `DimseError` becomes one line on stderr. A signal cancels `work`, which aborts what it
     has open.
     """
+    tls = client_context(target.tls)
     _begin_log(target.verbosity)
-    react(_attend, (target, work))
+    react(_attend, (target, work, tls))
 
 
 def say(text: str) -> None:
@@ -63,8 +66,8 @@ def comment_of(error: BaseException | None, verbosity: Verbosity) -> str:
     return ""
 
 
-async def _attend(reactor: Any, target: Target, work: Work) -> NoReturn:
-    endpoint = PeerEndpoint(target, reactor)
+async def _attend(reactor: Any, target: Target, work: Work, tls: ClientContext | None) -> NoReturn:
+    endpoint = PeerEndpoint(target, reactor, tls)
     task = Deferred.fromCoroutine(_begin(reactor, endpoint, work))
     over: Deferred[None] = Deferred()
     interrupted = False
