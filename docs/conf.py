@@ -43,6 +43,7 @@ TABLES = {
         facts.limits,
         facts.status_categories,
         facts.status_meanings,
+        facts.tls_profiles,
         state_machine.actions,
         state_machine.events,
         state_machine.states,

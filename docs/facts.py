@@ -12,6 +12,7 @@ from dimse.events import NAMES
 from dimse.limits import Limits
 from dimse.message.status import CATEGORIES, Status
 from dimse.message.statuses import ROWS
+from dimse.security.profiles import PROFILES
 from dimse.server.keys import KEYS
 from tests.interop.differences import DIFFERENCES, WORKLIST_DIFFERENCES
 from tests.interop.rules import CHARACTER_SETS, QUERIES, REFUSED, WORKLIST_QUERIES, shown
@@ -104,6 +105,15 @@ def hostile_groups() -> list[list[str]]:
         missing = [case for case in cases if case not in tested]
         without = ", ".join(missing) if len(missing) < count else "all"
         rows.append([letter, about, str(count), without])
+    return rows
+
+
+def tls_profiles() -> list[list[str]]:
+    """The profiles of PS3.15 B, and what is negotiated under them, best first."""
+    rows = [["profile", "title", "suites of TLS 1.3", "suites of TLS 1.2"]]
+    for name, each in PROFILES.items():
+        suites = (", ".join(f"`{one}`" for one in some) for some in (each.suites_1_3, each.suites))
+        rows.append([name, each.title, *suites])
     return rows
 
 
