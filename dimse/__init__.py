@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dimse.acceptor import AcceptorFactory, Listener, listen
+    from dimse.acceptor import AcceptorFactory
     from dimse.admission import Admission, Requesting
     from dimse.archive.archive import Archive
     from dimse.archive.files import FileStore
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dimse.events import Event, subscribe
     from dimse.invoking import Answer
     from dimse.limits import Limits
+    from dimse.listening import Listener, listen
     from dimse.message.status import Category, Status
     from dimse.performing import SCP, Operation, Outcome, Peer, Sink
     from dimse.pool import AssociationPool
@@ -104,7 +105,8 @@ if TYPE_CHECKING:
     from dimse.ul.negotiation import AcceptedContext, SupportedContext
 
 _HOMES = {
-    "dimse.acceptor": ("AcceptorFactory", "Listener", "listen"),
+    "dimse.acceptor": ("AcceptorFactory",),
+    "dimse.listening": ("Listener", "listen"),
     "dimse.admission": ("Admission", "Requesting"),
     "dimse.archive.archive": ("Archive",),
     "dimse.archive.files": ("FileStore",),

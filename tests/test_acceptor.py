@@ -9,10 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent
 
-from dimse.acceptor import AcceptorFactory, listen
+from dimse.acceptor import AcceptorFactory
 from dimse.admission import Admission
 from dimse.errors import MisuseError
 from dimse.limits import Limits
+from dimse.listening import listen
 from dimse.services.verification import VerificationSCP
 from dimse.ul.identity import username
 from dimse.ul.negotiation import SupportedContext, propose

@@ -10,13 +10,13 @@ import click
 from pydicom.uid import UID
 from twisted.internet.error import CannotListenError
 
-from dimse.acceptor import Listener, listen
 from dimse.association import Association
 from dimse.cli.endpoint import PeerEndpoint
 from dimse.cli.options import Target, Verbosity, takes_target
 from dimse.cli.running import FAILED, run, say
 from dimse.cli.secured import server_context
 from dimse.errors import DimseError
+from dimse.listening import Listener, listen
 from dimse.requestor import associate
 from dimse.security.tls import ServerContext
 from dimse.services.commitment import CommitmentSCU, commit, request_commitment

@@ -10,12 +10,12 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python.failure import Failure
 
-from dimse.acceptor import listen
 from dimse.admission import Admit
 from dimse.association import Association
 from dimse.errors import ContextError, DimseError, MisuseError, StatusError
 from dimse.invoking import Answer
 from dimse.limits import Limits
+from dimse.listening import listen
 from dimse.message.base import Request
 from dimse.message.messages import MEDIUM, CGetRQ, CMoveRQ, SubOperationsRSP
 from dimse.message.status import Status

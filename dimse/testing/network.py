@@ -22,8 +22,8 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dimse.acceptor import listen
 from dimse.association import Association
+from dimse.listening import listen
 from dimse.performing import SCP
 from dimse.requestor import VERIFICATION, ProposedContext, associate
 from dimse.testing.clock import MemoryClock

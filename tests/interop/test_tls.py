@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_twisted
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
 
 from dimse import ClientTLS, ConnectionLostError, TLSError, associate, echo, store
 from tests.archive.archives import data_set
@@ -20,6 +19,7 @@ from tests.certificates import CLIENT, PKI, SERVER, Issued, rsa_key, signed_with
 from tests.interop.archives import ROOT, script
 from tests.peers import Argument, Server, free_port, run, running, tool
 from tests.scripted import ABORT, RQ
+from tests.wire import VERIFICATION
 
 pytestmark = pytest.mark.peer
 
@@ -79,14 +79,14 @@ def nodes(pki: PKI, peers: Peers) -> Iterator[Nodes]:
         return {name: str(value) for name, value in (files | more).items()}
 
     crl = pki.ca.revoke(peers.revoked, name="peers-crl")
-    settings = Nodes(
+    settings = [
         given(ec),
         given(rsa),
         given(ec, profile="B.13", client_auth="none"),
         given(rsa, profile="B.13", client_auth="none"),
         given(ec, client_auth="request"),
         given(ec, crl=crl),
-    )
+    ]
     by_port = json.dumps(dict(zip(map(str, ports), settings, strict=True)))
     with running([*script("tls_node"), by_port], ports.revoking, cwd=ROOT):
         yield ports
@@ -305,18 +305,25 @@ async def test_what_we_offer(
 
 def test_dcmtk_echoscu(pki: PKI, peers: Peers, nodes: Nodes):
     """Its profiles that are TLS 1.2 with GCM, B.9 to B.11, and those that are older."""
-    key = ["+tls", peers.good.key_path, peers.good.path, "+cf", pki.ca.path]
+    key: list[Argument] = ["+tls", peers.good.key_path, peers.good.path, "+cf", pki.ca.path]
     to = ["127.0.0.1", str(nodes.ec)]
     for profile, accepted in (("+py", True), ("+px", True), ("+pz", True), ("+pa", False)):
         done = run([tool("echoscu"), profile, *key, *to])
         assert (done.returncode == 0) is accepted, done.stdout
-    stranger = ["+tls", peers.stranger.key_path, peers.stranger.path, "+cf", pki.ca.path]
-    for shown in (stranger, ["+tla", "+cf", pki.ca.path], []):
+    stranger: list[Argument] = [
+        "+tls",
+        peers.stranger.key_path,
+        peers.stranger.path,
+        "+cf",
+        pki.ca.path,
+    ]
+    anonymous: list[Argument] = ["+tla", "+cf", pki.ca.path]
+    for shown in (stranger, anonymous, []):
         assert run([tool("echoscu"), *shown, *to]).returncode != 0
 
 
 def test_dcmtk_storescu(pki: PKI, peers: Peers, nodes: Nodes, tmp_path: Path):
-    key = ["+tls", peers.rsa.key_path, peers.rsa.path, "+cf", pki.ca.path]
+    key: list[Argument] = ["+tls", peers.rsa.key_path, peers.rsa.path, "+cf", pki.ca.path]
     done = run([tool("storescu"), *key, "127.0.0.1", str(nodes.rsa), instance_file(tmp_path)])
     assert done.returncode == 0, done.stdout
 
@@ -367,7 +374,7 @@ def ssl_context(pki: PKI, shown: Issued, *, server: bool) -> ssl.SSLContext:
 @pytest.mark.parametrize(("who", "accepted"), [("good", True), ("stranger", False)])
 def test_pynetdicom_requestor(pki: PKI, peers: Peers, nodes: Nodes, who: str, accepted: bool):
     entity = AE()
-    entity.add_requested_context(Verification)
+    entity.add_requested_context(VERIFICATION)
     context = ssl_context(pki, getattr(peers, who), server=False)
     association = entity.associate("127.0.0.1", nodes.ec, tls_args=(context, "localhost"))
     assert association.is_established is accepted
@@ -381,7 +388,7 @@ def test_pynetdicom_requestor(pki: PKI, peers: Peers, nodes: Nodes, who: str, ac
 async def test_pynetdicom_acceptor(pki: PKI, peers: Peers) -> None:
     entity = AE()
     # It leaves sockets open whose handshake failed.
-    entity.add_supported_context(Verification)
+    entity.add_supported_context(VERIFICATION)
     context = ssl_context(pki, pki.node, server=True)
     port = free_port()
     server: Any = entity.start_server(("127.0.0.1", port), block=False, ssl_context=context)

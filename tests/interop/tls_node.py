@@ -10,12 +10,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from dimse import MemoryStore, ServerTLS, StorageSCP, VerificationSCP, listen
+from dimse import SCP, MemoryStore, ServerTLS, StorageSCP, VerificationSCP, listen
 
 
 async def main(reactor: Any, settings: str) -> None:
     """Listen for good."""
-    scps = [VerificationSCP(), StorageSCP(MemoryStore())]
+    scps: list[SCP] = [VerificationSCP(), StorageSCP(MemoryStore())]
     for port, given in json.loads(settings).items():
         endpoint = f"tcp:{port}:interface=127.0.0.1"
         await listen(endpoint, scps, tls=ServerTLS(**given), reactor=reactor)
