@@ -14,6 +14,7 @@ import pytest_twisted
 from pynetdicom import AE
 
 from dimse import ClientTLS, ConnectionLostError, TLSError, associate, echo, store
+from dimse.security.profiles import GROUPS
 from tests.archive.archives import data_set
 from tests.certificates import CLIENT, PKI, SERVER, Issued, rsa_key, signed_with_sha1
 from tests.interop.archives import ROOT, script
@@ -141,7 +142,7 @@ SUITES = [
     *(
         ("rsa", (version, "-curves", group), True)
         for version in ("-tls1_2", "-tls1_3")
-        for group in ("X25519", "P-256", "P-384", "P-521", "X448")
+        for group in GROUPS
     ),
     *(("rsa", ("-tls1_2", "-curves", "secp224r1", "-cipher", f"ALL:{ANY}"), False),),
     *(
