@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
     from dimse.security.tls import ClientTLS, ServerTLS
+    from dimse.security.identity import Identification, VerifiedUser, identity_refused
+    from dimse.security.passwords import PasswordFile
     from dimse.services.answers import Answers
     from dimse.services.availability import (
         Availability,
@@ -135,6 +137,8 @@ _HOMES = {
     "dimse.requestor": ("Associating", "RequestorFactory", "associate"),
     "dimse.retrying": ("is_transient", "retry"),
     "dimse.security.tls": ("ClientTLS", "ServerTLS"),
+    "dimse.security.identity": ("Identification", "VerifiedUser", "identity_refused"),
+    "dimse.security.passwords": ("PasswordFile",),
     "dimse.services.answers": ("Answers",),
     "dimse.services.availability": (
         "Availability",
@@ -250,6 +254,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "FileStore",
     "FolderStore",
     "HeldInstance",
+    "Identification",
     "InformationModel",
     "Instance",
     "InstanceStore",
@@ -263,6 +268,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "NotAnInstanceError",
     "Operation",
     "Outcome",
+    "PasswordFile",
     "Peer",
     "ProcedureStepSCP",
     "ProcedureStepStore",
@@ -290,6 +296,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "TLSError",
     "TimedOutError",
     "VerificationSCP",
+    "VerifiedUser",
     "WorklistOptions",
     "associate",
     "begin_step",
@@ -301,6 +308,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "find",
     "get",
     "get_contexts",
+    "identity_refused",
     "instance_uids",
     "is_transient",
     "jwt",

@@ -29,6 +29,7 @@ from dimse.performing import SCP, escaped
 from dimse.security.tls import ClientContext, ClientTLS
 from dimse.sop_classes import GET_SOP_CLASSES, SOP_CLASSES, STORAGE_SOP_CLASSES
 from dimse.ul import tracing
+from dimse.ul.identity import is_secret
 from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
 from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
@@ -189,6 +190,7 @@ def associate(
     extended: Mapping[str, SupportsBytes] | None = None,
     common_extended: Iterable[SOPClassCommonExtendedNegotiation] = (),
     user_identity: UserIdentityRQ | None = None,
+    allow_plain_identity: bool = False,
     scps: Iterable[SCP] = (),
     subscriber: Subscriber | None = None,
     tls: ClientTLS | ClientContext | None = None,
@@ -204,9 +206,11 @@ def associate(
     `roles` maps SOP classes to the (SCU, SCP) roles that we want to take; with a C-GET model
     among `contexts`, the SCP role is proposed for each storage SOP class, and each unknown one,
     that `roles` does not name. `extended` maps SOP classes to options of
-    `dimse.services.extended`, or to raw bytes.
-    `scps` perform requests of the peer; `subscriber` gets the events of this association. With
-    `tls` all is over TLS (PS3.15 B.12); through an endpoint its `server_name` says whom to expect.
+    `dimse.services.extended`, or to raw bytes. A `user_identity` that is a secret, all but a
+    user name, goes over TLS, over an endpoint of yours, which is yours to encrypt, or with
+    `allow_plain_identity`. `scps` perform requests of the peer; `subscriber` gets the events of
+    this association. With `tls` all is over TLS (PS3.15 B.12); through an endpoint its
+    `server_name` says whom to expect.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`
     releases it at the end, or aborts it for an exception. Fails with `AssociationRejectedError`,
@@ -230,6 +234,11 @@ def associate(
     )
     host: str | None = None
     if isinstance(peer, str):
+        plain = tls is None and not allow_plain_identity
+        if plain and user_identity is not None and is_secret(user_identity):
+            raise MisuseError(
+                f"the user identity is a secret, and {peer} is plain TCP (allow_plain_identity)"
+            )
         host, port = parse_address(peer)
         endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=limits.connect)
     else:

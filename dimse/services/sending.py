@@ -31,6 +31,7 @@ from dimse.requestor import associate
 from dimse.security.tls import ClientContext, ClientTLS
 from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
+from dimse.ul.items import UserIdentityRQ
 from dimse.ul.pdu import MAXIMUM_CONTEXTS
 
 # So many are known, with the contexts they need, when an association is requested; memory is
@@ -94,6 +95,8 @@ async def send(
     move_originator: tuple[str, int] | None = None,
     transfer_syntaxes: Container[str] = (),
     tls: ClientTLS | ClientContext | None = None,
+    user_identity: UserIdentityRQ | None = None,
+    allow_plain_identity: bool = False,
     reactor: Any = None,
 ) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
@@ -115,10 +118,10 @@ async def send(
     With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
     peer agrees to; the results keep the order of the instances.
 
-    `peer`, the AE titles, `limits`, `tls` and `reactor` are as in `associate`; `progress(count)` is
-    called with each number of bytes read; `move_originator` is as in `store`, and with it what
-    is on its way when the iteration is cancelled has its result first. Raises `MisuseError`
-    for arguments that are wrong.
+    `peer`, the AE titles, `limits`, `tls`, `user_identity`, `allow_plain_identity` and `reactor` are
+    as in `associate`; `progress(count)` is called with each number of bytes read;
+    `move_originator` is as in `store`, and with it what is on its way when the iteration is
+    cancelled has its result first. Raises `MisuseError` for arguments that are wrong.
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
@@ -132,6 +135,8 @@ async def send(
         calling_ae_title=calling_ae_title,
         limits=limits,
         tls=tls,
+        user_identity=user_identity,
+        allow_plain_identity=allow_plain_identity,
         reactor=reactor,
     )
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)

@@ -15,9 +15,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import decompress
 from pydicom.uid import UID, ExplicitVRBigEndian
 from pydicom.valuerep import VR
-from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import DeferredSemaphore
 
+from dimse import threads
 from dimse.errors import DimseError, NotAnInstanceError
 from dimse.limits import MIB
 from dimse.services.dataset import encode, inflated
@@ -41,19 +41,8 @@ _T = TypeVar("_T")
 
 
 async def in_thread(step: Callable[[], _T], reactor: Any) -> _T:
-    """Do what takes long in a thread of the reactor, two at a time in the process.
-
-    Who is cancelled meanwhile waits no longer; the place is free when the thread has ended.
-    """
-    await _AT_ONCE.acquire()
-    done: Deferred[_T] = Deferred()
-
-    def ended(outcome: _T) -> _T:
-        _AT_ONCE.release()
-        return outcome
-
-    deferToThreadPool(reactor, reactor.getThreadPool(), step).addBoth(ended).chainDeferred(done)
-    return await done
+    """Do what takes long in a thread of the reactor, two at a time in the process."""
+    return await threads.in_thread(_AT_ONCE, step, reactor)
 
 
 async def transcoded(instance: Instance, transfer_syntax: str, reactor: Any) -> Instance:

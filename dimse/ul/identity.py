@@ -45,6 +45,11 @@ def jwt(token: str, *, response: bool = False) -> UserIdentityRQ:
     return _identity(IdentityType.JSON_WEB_TOKEN, response, token)
 
 
+def is_secret(identity: UserIdentityRQ) -> bool:
+    """Whether who reads it on the way can use it: all but a user name (PS3.15 B.5)."""
+    return identity.identity_type != IdentityType.USERNAME
+
+
 def _identity(kind: IdentityType, response: bool, *values: bytes | str) -> UserIdentityRQ:
     name = kind.name.lower().replace("_", " ")
     try:
