@@ -128,6 +128,7 @@ async def _commit(
             [STORAGE_COMMITMENT_PUSH],
             called_ae_title=target.called_ae_title,
             calling_ae_title=target.calling_ae_title,
+            user_identity=target.user_identity,
             limits=replace(target.limits, idle=max(target.limits.idle, wait + 1)),
             scps=[scu] if listener else [],
         )

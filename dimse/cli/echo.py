@@ -32,6 +32,7 @@ async def _echo(target: Target, repeat: int, abort: bool, endpoint: PeerEndpoint
         endpoint,
         called_ae_title=target.called_ae_title,
         calling_ae_title=target.calling_ae_title,
+        user_identity=target.user_identity,
         limits=target.limits,
     )
     try:

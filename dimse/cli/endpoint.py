@@ -86,8 +86,23 @@ class PeerEndpoint:
             )
         for refused in association.refused:
             self._log.info("refused {refused}", refused=refused)
+        self._say_identified(association)
         association.when_ended().addCallback(self._ended)
         return association
+
+    def _say_identified(self, association: Association) -> None:
+        """Not what the peer answered: that may be a ticket."""
+        identity = self._target.user_identity
+        if identity is None or not identity.response_requested:
+            return
+        answer = association.peer_information.user_identity_response
+        if answer is None:
+            self._log.info("the peer does not say whether it verified the user")
+        else:
+            self._log.info(
+                "the peer has verified the user; its response has {length} bytes",
+                length=len(answer.response),
+            )
 
     def _ended(self, reason: AssociationError) -> None:
         self._log.info("{reason}", reason=reason.args[0])

@@ -115,6 +115,7 @@ async def _get(
             contexts,
             called_ae_title=target.called_ae_title,
             calling_ae_title=target.calling_ae_title,
+            user_identity=target.user_identity,
             limits=target.limits,
             extended=offer(sop_class, extended),
         ) as association:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "mpps": "Tell a peer of a performed procedure step (MPPS).",
     "serve": "Run a DICOM node, as twistd dimse does.",
     "schedule": "Look after the worklist of a node.",
+    "password": "Give a user of a node a passcode.",
     "index": "Look after the index of a node.",
 }
 

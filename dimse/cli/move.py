@@ -114,6 +114,7 @@ async def _move(
             [sop_class],
             called_ae_title=target.called_ae_title,
             calling_ae_title=target.calling_ae_title,
+            user_identity=target.user_identity,
             limits=target.limits,
             extended=offer(sop_class, extended),
         ) as association:

@@ -112,6 +112,7 @@ async def _report(
         [MODALITY_PERFORMED_PROCEDURE_STEP],
         called_ae_title=target.called_ae_title,
         calling_ae_title=target.calling_ae_title,
+        user_identity=target.user_identity,
         limits=target.limits,
     ) as association:
         if action == "create":

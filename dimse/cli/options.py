@@ -8,10 +8,12 @@ from typing import Any
 
 import click
 
+from dimse.cli import identity
 from dimse.cli.tls import TLS, TLS_PARAMETERS, taken
 from dimse.errors import AssociationError, MisuseError, TimedOutError
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
+from dimse.ul.items import UserIdentityRQ
 from dimse.ul.negotiation import is_ae_title
 
 Command = Callable[..., None]
@@ -52,6 +54,7 @@ class Target:
     limits: Limits
     verbosity: Verbosity
     tls: TLS | None = None
+    user_identity: UserIdentityRQ | None = None
 
     @property
     def address(self) -> str:
@@ -78,6 +81,7 @@ def takes_target(command: Command) -> Command:
         except MisuseError as error:  # NaN is in every range
             raise click.UsageError(str(error)) from error
         tls = taken(given)
+        given["user_identity"] = identity.user_identity(given, encrypted=tls is not None)
         of_target = {
             each.name: given.pop(each.name) for each in fields(Target) if each.name in given
         }
@@ -150,6 +154,7 @@ _PARAMETERS = (
     ),
     *map(_limit_option, _LIMIT_OPTIONS),
     *TLS_PARAMETERS,
+    *identity.PARAMETERS,
     _verbosity_option("-q", "--quiet", Verbosity.QUIET),
     _verbosity_option("-v", "--verbose", Verbosity.VERBOSE),
     _verbosity_option("-d", "--debug", Verbosity.DEBUG),

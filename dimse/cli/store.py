@@ -91,6 +91,7 @@ class Sending:
             self.instances,
             called_ae_title=self._target.called_ae_title,
             calling_ae_title=self._target.calling_ae_title,
+            user_identity=self._target.user_identity,
             priority=self._priority,
             limits=self._target.limits,
             progress=self._bar.advance,

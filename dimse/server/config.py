@@ -9,6 +9,7 @@ from typing import Any
 
 from dimse.errors import MisuseError
 from dimse.limits import Limits
+from dimse.security.identity import FAILURES
 from dimse.security.spool import SPOOL_SIZE
 from dimse.server.keys import KEYS, REPEATED, Key
 from dimse.server.tls import NodeTLS
@@ -54,6 +55,26 @@ class AuditRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRules:
+    """How users are verified; without a way to do so, nobody is asked who he is."""
+
+    required: bool = False
+    passwords: Path | None = None
+    jwt_keys: Path | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_claim: str = "sub"
+    user_names: bool = False
+    allow_plain: bool = False
+    failures: int = FAILURES
+
+    @property
+    def verify(self) -> bool:
+        """Whether there is a way."""
+        return self.user_names or self.passwords is not None or self.jwt_keys is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """All that a node is told."""
 
@@ -73,6 +94,7 @@ class Configuration:
     worklist: Path | None = None
     study_timeout: float = 60
     audit: AuditRules = field(default_factory=AuditRules)
+    identity: IdentityRules = field(default_factory=IdentityRules)
     limits: Limits = field(default_factory=Limits)
     peers: Peers = field(default_factory=dict)
 
@@ -88,6 +110,7 @@ def read_configuration(file: Path) -> Configuration:
         raise MisuseError(f"{file}: {error}") from error
     checked = _Checked(tables)
     peers = checked.peers()
+    checked.identity()
     if checked.problems:
         found = sorted((line_of(document, path), problem) for path, problem in checked.problems)
         raise MisuseError("\n".join(f"{file}, line {line}: {what}" for line, what in found))
@@ -97,25 +120,24 @@ def read_configuration(file: Path) -> Configuration:
         values[folder] = file.parent / values[folder]
     if "index" in values:
         values["index"] = _beside(file, values["index"])
-    limits = {name: value for (section, name), value in given.items() if section == "limits"}
     return Configuration(
-        audit=_audit_rules(file.parent, given),
         endpoints=checked.endpoints(tls=False),
         tls_endpoints=checked.endpoints(tls=True),
-        tls=_tls(file, given),
-        limits=Limits(**limits),
+        tls=_tls(file.parent, checked.section("tls")),
+        audit=_audit_rules(file.parent, checked.section("audit")),
+        identity=_identity(file.parent, checked.section("identity")),
+        limits=Limits(**checked.section("limits")),
         peers=peers,
         **values,
     )
 
 
-def _tls(file: Path, given: Mapping[tuple[str, str], Any]) -> NodeTLS:
+def _tls(folder: Path, values: dict[str, Any]) -> NodeTLS:
     """The section of TLS, its files seen from the folder of the file."""
-    values = {name: value for (section, name), value in given.items() if section == "tls"}
     for name in {"certificate", "key"} & values.keys():
-        values[name] = file.parent / values[name]
+        values[name] = folder / values[name]
     for name in {"ca", "crl"} & values.keys():
-        values[name] = tuple(file.parent / each for each in values[name])
+        values[name] = tuple(folder / each for each in values[name])
     return NodeTLS(**values)
 
 
@@ -127,11 +149,16 @@ def _beside(file: Path, url: str) -> str:
     return f"{scheme}:///{file.parent.absolute() / path}"
 
 
-def _audit_rules(folder: Path, given: Mapping[tuple[str, str], Any]) -> AuditRules:
+def _audit_rules(folder: Path, rules: dict[str, Any]) -> AuditRules:
     """The rules, their paths seen from a folder."""
-    rules = {name: value for (section, name), value in given.items() if section == "audit"}
     paths = {name: folder / rules[name] for name in ("file", "spool") if name in rules}
     return AuditRules(**rules | paths)
+
+
+def _identity(folder: Path, rules: dict[str, Any]) -> IdentityRules:
+    """The rules, their files seen from a folder."""
+    files = {name: folder / rules[name] for name in ("passwords", "jwt_keys") if name in rules}
+    return IdentityRules(**rules | files)
 
 
 _FIELDS = {
@@ -194,6 +221,17 @@ class _Checked:
             if title is not None:
                 peers[title] = KnownPeer(**table)
         return peers
+
+    def section(self, name: str) -> dict[str, Any]:
+        """What is given in a section that is there once."""
+        return {key: value for (section, key), value in self.given.items() if section == name}
+
+    def identity(self) -> None:
+        """Whether what says how users are verified belongs together."""
+        given = self.section("identity")
+        tokens = {"jwt_keys", "jwt_issuer", "jwt_audience"}
+        if missing := sorted(tokens - given.keys()) if tokens & given.keys() else []:
+            self._wrong(("identity",), f"has no {' and no '.join(missing)}, which belong together")
 
     def _array(self, section: str, keys: Mapping[str, Key], value: Any) -> None:
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):

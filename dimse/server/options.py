@@ -124,6 +124,7 @@ class Options(UsageOptions):
             "; ".join(f"{k}: {v}" for k, v in DUPLICATES.items()),
             _of(kinds.one_of(DUPLICATES)),
         ],
+        ["passwords", None, None, "file of users and passcodes, of dimse password", _absolute],
         ["worklist", None, None, "folder of worklist items: DICOM or DICOM JSON files", Path],
         [
             "study-timeout",
@@ -163,6 +164,8 @@ class Options(UsageOptions):
     optFlags = [  # noqa: RUF012  as usage.Options wants it
         ["promiscuous", None, "take instances of unknown, such as private, SOP classes too"],
         ["forget-lost", None, "start although many instances are gone from the storage folder"],
+        ["require-identity", None, "reject a peer whose user is not known"],
+        ["allow-plain-identity", None, "take passcodes and tokens without TLS, too"],
     ]
 
     def __init__(self) -> None:
@@ -220,6 +223,9 @@ class Options(UsageOptions):
                 self.configuration.tls, listens=bool(self.configuration.tls_endpoints)
             )
             self._check_tls(self.configuration.peers)
+            rules = self.configuration.identity
+            if rules.required and not rules.verify:
+                raise MisuseError("a user identity is required, and there is no way to verify one")
             for folder in filter(None, (self.configuration.folder, self.configuration.worklist)):
                 if folder.exists() and not folder.is_dir():
                     raise MisuseError(f"{folder} is no folder")
@@ -255,6 +261,10 @@ class Options(UsageOptions):
             endpoints=plain if plain or secured else (f"tcp:{DEFAULT_PORT}",),
             tls_endpoints=secured,
             tls=tls,
+            identity=replace(
+                configuration.identity,
+                **{name: self[option] for name, option in _OF_IDENTITY.items() if option in self},
+            ),
             limits=replace(configuration.limits, **limits),
             peers=self._with_addresses(configuration.peers),
             audit=replace(configuration.audit, **self.get("audit", {})),
@@ -305,3 +315,9 @@ _TLS_OPTIONS = {
     "client_auth": "tls-client-auth",
 }
 """The same for those of `NodeTLS`."""
+_OF_IDENTITY = {
+    "required": "require-identity",
+    "passwords": "passwords",
+    "allow_plain": "allow-plain-identity",
+}
+"""Fields of `IdentityRules`, in the same way."""

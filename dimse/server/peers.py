@@ -9,6 +9,7 @@ from dimse.admission import Admission, Requesting
 from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, Operation, Sink
+from dimse.security.identity import IVerifiedUser
 from dimse.security.tls import ClientContext
 from dimse.server.config import KnownPeer, Peers
 from dimse.server.keys import SERVICES
@@ -107,8 +108,11 @@ class PeerBook:
             count=len(peers),
         )
 
-    def admission(self, scps: Sequence[SCP], requesting: Requesting) -> Admission | None:
-        """What a requestor gets of `scps`; None is as everybody.
+    def admission(
+        self, scps: Sequence[SCP], requesting: Requesting, user: IVerifiedUser | None = None
+    ) -> Admission | None:
+        """What a requestor, whose verified `user` may be known, gets of `scps`; None is as
+        everybody.
 
         Raises `AssociationRejectedError` (1, 1, 3) for one that may nothing as it is not listed.
         """

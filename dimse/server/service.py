@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
 from dimse.implementation import CALLING_AE_TITLE
 from dimse.server.auditing import AuditedStore, audit_trail
+from dimse.server.identity import Users
 from dimse.server.node import Node
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
@@ -31,8 +32,9 @@ __all__ = ["Node", "Options", "makeService", "rebuild_index"]
 def makeService(options: Options) -> Node:
     """The node that `options` describe, on the reactor that runs.
 
-    With a configuration file SIGHUP renews its peers, and with TLS its certificates. pydicom,
-    whose warnings quote what comes, falls silent in the whole process.
+    With a configuration file SIGHUP renews its peers, with one of passwords or of keys its users,
+    and with TLS its certificates. Raises `MisuseError` when these cannot be read. pydicom, whose
+    warnings quote what comes, falls silent in the whole process.
     """
     _silence_pydicom()
     from twisted.internet import reactor  # late, for whoever imports it installs it
@@ -66,26 +68,31 @@ def makeService(options: Options) -> Node:
         promiscuous=configuration.promiscuous,
     )
     scps = [VerificationSCP(), *services]
+    admissions = partial(peers.admission, scps)
+    users = Users(configuration.identity, clock) if configuration.identity.verify else None
     factory = AcceptorFactory(
         scps,
         ae_titles=configuration.ae_titles,
         limits=limits,
         clock=clock,
-        admit=partial(peers.admission, scps),
+        admit=users.identification.admit(admissions) if users else admissions,
         audit=trail,
     )
     endpoints: list[str | IStreamServerEndpoint] = [*configuration.endpoints]
     for each in configuration.tls_endpoints:
         assert tls.server is not None
         endpoints.append(tls.server.secured(serverFromString(reactor, each), clock))
-
-    def renew() -> None:
-        peers.renew()
-        tls.renew()
-
-    renews = options.file is not None or configuration.tls.certificate is not None
+    renewed = [peers.renew] if options.file is not None else []
+    renewed += [users.renew] if users else []
+    renewed += [tls.renew] if configuration.tls.certificate is not None else []
+    renew = partial(_renew, renewed) if renewed else None
     store = archive if trail is None else AuditedStore(archive, trail)
-    return Node(factory, store, endpoints, renew=renew if renews else None)
+    return Node(factory, store, endpoints, renew=renew)
+
+
+def _renew(renewed: Iterable[Callable[[], None]]) -> None:
+    for renew in renewed:
+        renew()
 
 
 def _silence_pydicom() -> None:
