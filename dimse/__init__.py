@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from dimse.pool import AssociationPool
     from dimse.requestor import Associating, RequestorFactory, associate
     from dimse.retrying import is_transient, retry
-    from dimse.security.tls import ClientTLS, ServerTLS
     from dimse.security.identity import Identification, VerifiedUser, identity_refused
     from dimse.security.passwords import PasswordFile
+    from dimse.security.tls import ClientTLS, ServerTLS
     from dimse.services.answers import Answers
     from dimse.services.availability import (
         Availability,

@@ -276,7 +276,8 @@ KEYS: tuple[Key, ...] = (
         "identity",
         "jwt_keys",
         kinds.FILE,
-        "the public keys that JSON Web Tokens are verified with; seen from the folder of this file",
+        "the public keys that JSON Web Tokens are verified with, a JWK Set (RFC 7517); seen from "
+        "the folder of this file",
         "none",
     ),
     Key("identity", "jwt_issuer", kinds.TEXT, "who issues them, `iss`", "needed with `jwt_keys`"),

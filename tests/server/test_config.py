@@ -12,7 +12,13 @@ import pytest
 from twisted.python.usage import UsageError
 
 from dimse import Limits, MisuseError
-from dimse.server.config import AuditRules, Configuration, KnownPeer, read_configuration
+from dimse.server.config import (
+    AuditRules,
+    Configuration,
+    IdentityRules,
+    KnownPeer,
+    read_configuration,
+)
 from dimse.server.keys import KEYS, REPEATED
 from dimse.server.options import Options
 from dimse.server.tls import NodeTLS
@@ -69,6 +75,17 @@ ALL = """
     spool = "spool"
     spool_size = "2 MiB"
     source_id = "ARCHIVE 1"
+
+    [identity]
+    required = true
+    passwords = "passwords"
+    jwt_keys = "/etc/dimse/keys.json"
+    jwt_issuer = "https://login.example"
+    jwt_audience = "dicom://ARCHIVE"
+    jwt_claim = "preferred_username"
+    user_names = true
+    allow_plain = true
+    failures = 20
 
     [limits]
     idle = "5 min"
@@ -143,6 +160,17 @@ class TestFile:
                 spool=file.parent / "spool",
                 spool_size=2**21,
                 source_id="ARCHIVE 1",
+            ),
+            identity=IdentityRules(
+                required=True,
+                passwords=file.parent / "passwords",
+                jwt_keys=Path("/etc/dimse/keys.json"),
+                jwt_issuer="https://login.example",
+                jwt_audience="dicom://ARCHIVE",
+                jwt_claim="preferred_username",
+                user_names=True,
+                allow_plain=True,
+                failures=20,
             ),
             limits=Limits(idle=300, close=2.5, instance_length=2 * 2**30, associations=20),
             peers={
@@ -491,9 +519,10 @@ class TestExample:
         assert list(configuration.peers) == ["CT1", "WORKSTATION"]
 
     def test_shows_every_key_but_most_limits(self):
-        """What needs more than the file is commented out: a database, a collector, certificates."""
+        """What needs more than the file is commented out: a database, a collector, certificates,
+        passcodes."""
         text = self.FILE.read_text("utf-8")
-        assert {"index", "audit", "tls"}.isdisjoint(tomllib.loads(text))
+        assert {"index", "audit", "tls", "identity"}.isdisjoint(tomllib.loads(text))
         document = tomllib.loads(re.sub(r"(?m)^# (?=\[+\w+\]|\w+ = )", "", text))
         for key in KEYS:
             tables = document[key.section]

@@ -59,32 +59,6 @@ def identified(network: Network, users: Users, identity: Any, *, tls: bool = Tru
 
 
 class TestConfiguration:
-    def test_every_key(self, tmp_path: Path) -> None:
-        pytest.importorskip("jwt", reason="pip install 'dimse[jwt]'")
-        text = """
-            [identity]
-            required = true
-            passwords = "passwords"
-            jwt_keys = "/etc/dimse/keys.json"
-            jwt_issuer = "https://login.example"
-            jwt_audience = "dicom://ARCHIVE"
-            jwt_claim = "preferred_username"
-            user_names = true
-            allow_plain = true
-            failures = 20
-        """
-        assert configured(tmp_path, text) == IdentityRules(
-            required=True,
-            passwords=tmp_path / "passwords",
-            jwt_keys=Path("/etc/dimse/keys.json"),
-            jwt_issuer="https://login.example",
-            jwt_audience="dicom://ARCHIVE",
-            jwt_claim="preferred_username",
-            user_names=True,
-            allow_plain=True,
-            failures=20,
-        )
-
     @pytest.mark.parametrize(
         ("keys", "complaint"),
         [
@@ -99,13 +73,6 @@ class TestConfiguration:
         with pytest.raises(MisuseError) as caught:
             configured(tmp_path, f"[identity]\n{keys}\n")
         assert complaint in str(caught.value)
-
-    def test_tokens_without_their_extra(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("dimse.server.kinds.find_spec", lambda name: None)
-        with pytest.raises(MisuseError, match=r"dimse\[jwt\]"):
-            configured(tmp_path, '[identity]\njwt_keys = "x"\njwt_issuer = "x"\njwt_audience = "x"')
 
     def test_options_win_over_the_file(self, tmp_path: Path) -> None:
         file = tmp_path / "dimse.toml"
