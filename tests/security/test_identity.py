@@ -380,13 +380,23 @@ class TestHT14Plain:
     def test_h_t14_secrets_without_tls(
         self, node: Node, identity: UserIdentityRQ, required: bool
     ) -> None:
-        """K31: refused before anybody looks at them, though the node listens on loopback."""
+        """K31: refused before anybody looks at them."""
         checker = Checker(IUsernamePassword)
         node.tls = False
         node.listen([checker], required=required)
         assert node.rejected(identity) == (1, 2, 1)
         assert checker.asked == []
         assert "without TLS" in node.log()
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+    def test_h_t14_not_even_from_this_machine(self, node: Node, host: str) -> None:
+        """It may be a proxy whose other side is in clear."""
+        node.listen([anna_alone()])
+        asks = Requesting(dimse.Peer("OTHER", "here"), _request(ANNA), host)
+        pending = node.identification.identify(asks)
+        node.network.advance(DELAY)
+        with pytest.raises(AssociationRejectedError):
+            node.network.result(pending)
 
     def test_they_may_be_allowed(self, node: Node) -> None:
         node.tls = False
