@@ -118,7 +118,7 @@ async def send(
     With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
     peer agrees to; the results keep the order of the instances.
 
-    `peer`, the AE titles, `limits`, `tls`, `user_identity`, `allow_plain_identity` and `reactor` are
+    `peer`, AE titles, `limits`, `tls`, `user_identity`, `allow_plain_identity` and `reactor` are
     as in `associate`; `progress(count)` is called with each number of bytes read;
     `move_originator` is as in `store`, and with it what is on its way when the iteration is
     cancelled has its result first. Raises `MisuseError` for arguments that are wrong.
