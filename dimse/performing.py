@@ -1,6 +1,6 @@
 """What a service class provider is: the contract between it and us (PS3.7 6.2)."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -90,9 +90,12 @@ class Operation:
     `request` is the message, `context` the presentation context it came in, `association` that
     of both, on which an SCP may invoke operations of its own. It is an `IPushProducer`: a sink
     that cannot keep up calls `pauseProducing`, and the peer waits until `resumeProducing`.
+
+    `scope` is what of an archive the peer may see: values by keyword, each a key that is joined to
+    whatever it asks for. It is empty unless an SCP around this one has set it.
     """
 
-    __slots__ = ("_control", "association", "context", "request")
+    __slots__ = ("_control", "association", "context", "request", "scope")
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class Operation:
         self.context = context
         self.association = association
         self._control = control
+        self.scope: Mapping[str, Sequence[str]] = {}
 
     @property
     def peer(self) -> Peer:

@@ -93,6 +93,14 @@ def keys_of(identifier: Dataset, rules: Rules = _PLAIN) -> dict[int, Key]:
     return _keys(identifier, rules, DEFAULT_ENCODINGS, 0, [MOST_IN_ALL])
 
 
+def key_for(tag: int, text: str) -> Key:
+    """The key that `text` is for an attribute, as in an identifier; raises `ValueError`."""
+    try:
+        return _key(tag, vrs_of(tag)[0], text, _PLAIN)
+    except UnreadableError as error:
+        raise ValueError(str(error)) from None
+
+
 def _mismatch(tag: int, why: str) -> StatusError:
     name = keyword_for_tag(tag) or f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     return StatusError(IDENTIFIER_MISMATCH, f"{name}: {why}", (tag,))

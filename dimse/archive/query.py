@@ -13,6 +13,7 @@ from dimse.archive.attributes import REQUIRED, UNIQUE, Attributes, Level
 from dimse.archive.identifier import Rules, keys_of
 from dimse.archive.index import Index
 from dimse.archive.matching import TIMEZONE, Key, SingleValue, is_universal, requested
+from dimse.archive.scope import Scope
 from dimse.archive.selection import LEVELS, Selection
 from dimse.archive.times import offset_minutes
 from dimse.errors import StatusError
@@ -90,7 +91,8 @@ class Finder:
                 peer=operation.peer,
                 keys=_keywords(query.ignored),
             )
-        selection = Selection(self._index, query.level, query.keys)
+        scope = Scope(operation.scope)
+        selection = Selection(self._index, query.level, query.keys, scope)
         pages, left = selection.pages(), False
 
         def next_answers() -> list[bytes] | None:

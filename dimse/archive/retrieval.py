@@ -21,6 +21,7 @@ from dimse.archive.objects import ObjectStore, key_of
 from dimse.archive.query import INDEX_FAILED, MODELS, check_upper_keys, level_of
 from dimse.archive.rows import attributes_of, patient_of
 from dimse.archive.schema import INSTANCES, STUDIES, Select
+from dimse.archive.scope import Scope
 from dimse.errors import StatusError
 from dimse.message.status import IDENTIFIER_MISMATCH
 from dimse.performing import Operation
@@ -75,16 +76,25 @@ class Retriever:
         keys = keys_of(identifier)
         statement = _statement(keys, level, model, operation)
         one = _patients(keys) if level is Level.PATIENT else None
-        return self._in_thread(lambda: self._found(statement, one))
+        scope = Scope(operation.scope)
+        return self._in_thread(lambda: self._found(statement, one, scope))
 
-    def _found(self, statement: Select, patients: Select | None) -> "Found":
+    def _found(self, statement: Select, patients: Select | None, scope: Scope) -> "Found":
         """Two patients of one ID are never mixed: `patients` has to find no more than one."""
         with _answered(self._index):
-            if patients is not None and len(self._index.fetch(patients)) > 1:
+            if patients is not None and self._are_several(patients, scope):
                 comment = "several patients have this ID: IssuerOfPatientID is needed"
                 raise StatusError(IDENTIFIER_MISMATCH, comment, (_ISSUER,))
             index, objects, in_thread = self._index, self._objects, self._in_thread
-            return Found(index, objects, in_thread, statement, with_studies=self._with_studies)
+            found = Found(index, objects, in_thread, statement, with_studies=self._with_studies)
+            if scope.keys:
+                found.keep_within(scope)
+            return found
+
+    def _are_several(self, patients: Select, scope: Scope) -> bool:
+        """Of those that can be seen: the others are nobody's business."""
+        found = [patient for (patient,) in self._index.fetch(patients)]
+        return len(found) > 1 and sum(scope.shows(self._index, each) for each in found) > 1
 
 
 class Found:
@@ -113,6 +123,16 @@ class Found:
             self._keys.write(bytes.fromhex(key))
         self._count = self._keys.tell() // _KEY
 
+    def keep_within(self, scope: Scope) -> None:
+        """Leave out what is not in a scope, before anything is counted."""
+        with self._keys:
+            kept: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by who iterates
+            for start in range(0, self._count, _PAGE):
+                keys = self._listed(start)
+                inside = scope.within(self._index, keys)
+                kept.write(b"".join(bytes.fromhex(key) for key in keys if key in inside))
+        self._keys, self._count = kept, kept.tell() // _KEY
+
     def __len__(self) -> int:
         return self._count
 
@@ -123,11 +143,15 @@ class Found:
                 for instance in page:
                     yield instance
 
+    def _listed(self, start: int) -> list[str]:
+        """The keys of a page."""
+        self._keys.seek(start * _KEY)
+        packed = self._keys.read(_PAGE * _KEY)
+        return [packed[at : at + _KEY].hex() for at in range(0, len(packed), _KEY)]
+
     def _page(self, start: int) -> list[Instance]:
         with _answered(self._index):
-            self._keys.seek(start * _KEY)
-            packed = self._keys.read(_PAGE * _KEY)
-            keys = [packed[at : at + _KEY].hex() for at in range(0, len(packed), _KEY)]
+            keys = self._listed(start)
             columns = (*STORED, INSTANCES.c.study_uid)
             rows = self._index.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
             studies = self._studies({row.study_uid for row in rows}) if self._with_studies else {}
@@ -156,7 +180,7 @@ def _answered(index: Index) -> Iterator[None]:
 
 def _patients(keys: Mapping[int, Key]) -> Select:
     """Who is asked for: an ID tells patients apart only together with its issuer."""
-    patients = sa.select(STUDIES.c.patient).distinct().limit(2)
+    patients = sa.select(STUDIES.c.patient).distinct()
     return patients.where(*_of_patient(keys))
 
 

@@ -17,6 +17,7 @@ from dimse.archive.matching import Key, is_universal, matches
 from dimse.archive.narrowing import conditions
 from dimse.archive.rows import attributes_of
 from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES, Select
+from dimse.archive.scope import COUNTED, EVERYTHING, Scope
 
 COMPUTED: Mapping[int, Level] = {
     0x00201200: Level.PATIENT,
@@ -75,17 +76,20 @@ class Selection:
     """The entities of `level` that match `keys`; `matching` says which do, exactly.
 
     With keys of lower levels, as relational queries have them, an entity is found through what is
-    below it, and once (PS3.4 C.4.1.3.2).
+    below it, and once (PS3.4 C.4.1.3.2). Nothing is found but what is in the `scope`.
     """
 
-    def __init__(self, index: Index, level: Level, keys: Mapping[int, Key]) -> None:
+    def __init__(
+        self, index: Index, level: Level, keys: Mapping[int, Key], scope: Scope = EVERYTHING
+    ) -> None:
         self._index = index
         self._level = level
         self._keys = keys
         asked = [tag for tag, key in keys.items() if not is_universal(key)]
-        self._depth = max([level, *(LEVELS[tag] for tag in asked if tag in LEVELS)])
+        self._scope = scope
+        self._depth = max([level, scope.depth, *(LEVELS[tag] for tag in asked if tag in LEVELS)])
         self._identity = _IDENTITY[self._depth]
-        self._conditions = conditions(keys, self._depth)
+        self._conditions = [*conditions(keys, self._depth), *scope.conditions(self._depth)]
         self._computed = [tag for tag in keys if tag in COMPUTED and COMPUTED[tag] <= level]
         self._seen: set[tuple[str, ...]] = set()
 
@@ -135,7 +139,7 @@ class Selection:
         return rows.where(sa.tuple_(*self._identity) > sa.tuple_(*after)) if after else rows
 
     def _matching(self, rows: Sequence[Row]) -> list[Attributes]:
-        computed = _computed(self._index, rows, self._computed)
+        computed = _computed(self._index, rows, self._computed, self._scope)
         found = []
         for row in rows:
             identity = tuple(row)[: max(self._level, 1)]
@@ -145,7 +149,7 @@ class Selection:
                 continue
             texts = [getattr(row, f"text_{n}") for n in range(len(_TEXTS[self._depth]))]
             attributes = attributes_of(*texts) | computed(row)
-            if matches(self._keys, attributes):
+            if self._scope.matches(attributes) and matches(self._keys, attributes):
                 found.append(attributes)
                 if self._depth > self._level:
                     self._seen.add(identity)
@@ -157,11 +161,18 @@ Count = Callable[[Row], str]
 
 
 def _computed(
-    index: Index, rows: Sequence[Row], tags: Sequence[int]
+    index: Index, rows: Sequence[Row], tags: Sequence[int], scope: Scope
 ) -> Callable[[Row], Attributes]:
-    """A function that computes the attributes of a row, after all rows were counted together."""
-    counts = {tag: _COUNTS[tag](index, rows) for tag in tags} if rows else {}
-    return lambda row: {tag: count(row) for tag, count in counts.items()}
+    """A function that computes the attributes of a row, after all rows were counted together.
+
+    Where only a part of an entity may be in the scope, that part is looked at by itself.
+    """
+    in_part = [tag for tag in tags if tag in COUNTED and COMPUTED[tag] < scope.depth]
+    counts = {tag: _COUNTS[tag](index, rows) for tag in tags if tag not in in_part} if rows else {}
+    return lambda row: {
+        **{tag: count(row) for tag, count in counts.items()},
+        **scope.counts(index, row, in_part),
+    }
 
 
 def _number(by: str, counted: Sequence["sa.Column[str]"], of: sa.FromClause) -> Any:

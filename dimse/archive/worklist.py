@@ -26,6 +26,7 @@ from dimse.archive.matching import (
 from dimse.archive.query import texts_of
 from dimse.archive.rows import attributes_of, text_of
 from dimse.archive.schema import WORKLIST
+from dimse.archive.scope import Scope
 from dimse.archive.steps import completed
 from dimse.archive.times import normal_date, offset_minutes
 from dimse.archive.worklist_keys import NEVER_MATCHED, STEP_SEQUENCE, missing, step_of
@@ -163,6 +164,7 @@ class _Query:
         self.pending = PENDING_WARNING if unmatched else PENDING
         self.dates = _dates(keys)
         self._keys = keys
+        self._scope = Scope(operation.scope)
         self._matched = {tag: key for tag, key in keys.items() if tag not in unmatched}
         self._tells_zone = zone is not None
         self._encoding = AnswerEncoding(
@@ -170,8 +172,8 @@ class _Query:
         )
 
     def matches(self, item: Attributes) -> bool:
-        """Whether an item does."""
-        return matches(self._matched, item)
+        """Whether an item does; of the scope its step may have the attributes too."""
+        return self._scope.matches(item | step_of(item)) and matches(self._matched, item)
 
     def answer(self, item: Attributes) -> bytes:
         """What is asked for of an item, encoded."""
