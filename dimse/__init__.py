@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dimse.acceptor import AcceptorFactory
-    from dimse.admission import Admission, Requesting
+    from dimse.admission import Admission, Requesting, Share
     from dimse.archive.archive import Archive
     from dimse.archive.files import FileStore
     from dimse.association import Association
@@ -109,7 +109,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "dimse.acceptor": ("AcceptorFactory",),
     "dimse.listening": ("Listener", "listen"),
-    "dimse.admission": ("Admission", "Requesting"),
+    "dimse.admission": ("Admission", "Requesting", "Share"),
     "dimse.archive.archive": ("Archive",),
     "dimse.archive.files": ("FileStore",),
     "dimse.association": ("Association",),
@@ -286,6 +286,7 @@ __all__ = [  # as a literal, for type checkers take nothing else as an export
     "RetrieveSCP",
     "SendResult",
     "ServerTLS",
+    "Share",
     "Sink",
     "Status",
     "StatusError",

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dimse.admission import Admission, Admit, Requesting
+from dimse.admission import Admission, Admit, Requesting, Share
 from dimse.association import Association
 from dimse.budget import Budget
 from dimse.errors import (
@@ -80,6 +80,7 @@ class AcceptorFactory(ServerFactory):
         self._connections: set[_Connection] = set()
         self._waiting: Counter[str] = Counter()  # those without association, by address
         self._associated: Counter[str] = Counter()  # those with one, by address
+        self._shares: Counter[str] = Counter()  # those with one, by the name of their share
         self._drained: Deferred[None] | None = None
         self._deadline: IDelayedCall | None = None
 
@@ -98,12 +99,14 @@ class AcceptorFactory(ServerFactory):
         connection.protocol.when_closed().addCallback(lambda _: self._closed(connection))
         return connection.protocol
 
-    def refusal(self, host: str) -> AssociateRJ | None:
+    def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
         """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
         if self._drained is not None:
             reason = _TEMPORARY_CONGESTION
-        elif self._associated.total() >= self.limits.associations or (
-            host and self._associated[host] >= self.limits.associations_per_address
+        elif (
+            self._associated.total() >= self.limits.associations
+            or (host and self._associated[host] >= self.limits.associations_per_address)
+            or (share and self._shares[share.name] >= share.associations)
         ):
             reason = _LOCAL_LIMIT_EXCEEDED
         else:
@@ -112,13 +115,15 @@ class AcceptorFactory(ServerFactory):
             RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, reason
         )
 
-    def established(self, waited_as: str, host: str) -> None:
+    def established(self, waited_as: str, host: str, share: Share | None) -> None:
         """A connection that was counted for one host became an association of `host`.
 
         They differ behind a proxy that says for whom it speaks.
         """
         _leave(self._waiting, waited_as)
         self._associated[host] += 1
+        if share is not None:
+            self._shares[share.name] += 1
 
     def drain(self, grace: float) -> Deferred[None]:
         """Take no more associations, and let the open ones end.
@@ -148,6 +153,8 @@ class AcceptorFactory(ServerFactory):
     def _closed(self, connection: "_Connection") -> None:
         counter = self._waiting if connection.association is None else self._associated
         _leave(counter, connection.host)
+        if connection.share is not None:
+            _leave(self._shares, connection.share.name)
         self._connections.discard(connection)
         self._fire_when_empty()
 
@@ -185,6 +192,7 @@ class _Connection:
     def __init__(self, factory: AcceptorFactory, host: str) -> None:
         self.host = host
         self.association: Association | None = None
+        self.share: Share | None = None
         self.protocol = UpperLayerProtocol(self, factory.limits, factory.clock)
         self._factory = factory
         self._admitting: Deferred[Any] | None = None
@@ -257,8 +265,8 @@ class _Connection:
             budget=factory.budget,
         )
         self.protocol.user = self.association
-        factory.established(self.host, _host(address))
-        self.host = _host(address)
+        factory.established(self.host, _host(address), admission.share)
+        self.host, self.share = _host(address), admission.share
         self._negotiated("accepted", len(self.association.contexts))
         self._say_established(request, self.association, factory.policy(admission))
         self.association.when_ended().addCallback(self._ended, peer)
@@ -271,8 +279,8 @@ class _Connection:
         self._admitting = None
         error = failure.value
         if isinstance(error, AssociationRejectedError):
-            answer = AssociateRJ(error.result, error.source, error.reason)
-            self._reject(answer, request, peer)
+            answer = AssociateRJ(error.result, error.source, error.reason, error.why or "")
+            self._reject(answer, request, peer, say=error.why is not None)
         else:
             self._failed(failure, request, peer)
 
@@ -283,15 +291,18 @@ class _Connection:
         else:
             self._reject(_CONGESTION, request, peer)
 
-    def _reject(self, answer: AssociateRJ, request: AssociateRQ, peer: Peer) -> None:
+    def _reject(
+        self, answer: AssociateRJ, request: AssociateRQ, peer: Peer, *, say: bool = True
+    ) -> None:
         error = AssociationRejectedError(answer.result, answer.source, answer.reason)
-        self._factory.log.warn(
-            "{peer} called {called}: {error}{why}",
-            peer=peer,
-            called=escaped(request.called_ae_title),
-            error=error,
-            why=f": {answer.why}" if answer.why else "",
-        )
+        if say:
+            self._factory.log.warn(
+                "{peer} called {called}: {error}{why}",
+                peer=peer,
+                called=escaped(request.called_ae_title),
+                error=error,
+                why=f": {answer.why}" if answer.why else "",
+            )
         if self._factory.audit is not None:
             self._factory.audit.rejected(peer, request.called_ae_title, error)
         self._negotiated("rejected", 0)
@@ -325,7 +336,7 @@ class _Connection:
     ) -> AssociateAC | AssociateRJ:
         factory = self._factory
         try:
-            return factory.refusal(host) or negotiate(
+            return factory.refusal(host, admission.share) or negotiate(
                 request, factory.policy(admission), admission.identity_response
             )
         except Exception:  # noqa: BLE001  an SCP is asked for what it supports

@@ -39,17 +39,27 @@ class Requesting:
         return user.user_identity if user is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many `associations` at a time are for those who are admitted under one `name`."""
+
+    name: str
+    associations: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
     """What one requestor gets; None is what the acceptor gives everybody.
 
     `scps` perform its requests, `limits` are its bounds, with the operations window among them;
     `identity_response` answers its user identity, if it wants an answer: b"" for types 1 and 2.
+    Above its `share` it is rejected, as above `Limits.associations`.
     """
 
     scps: Sequence[SCP] | None = None
     limits: Limits | None = None
     identity_response: bytes | None = None
+    share: Share | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for an `identity_response` that cannot be sent."""

@@ -154,9 +154,13 @@ class AssociationError(DimseError):
 
 
 class AssociationRejectedError(AssociationError):
-    """The acceptor answered A-ASSOCIATE-RJ; the values are kept as they came (PS3.8 9.3.4)."""
+    """The acceptor answered A-ASSOCIATE-RJ; the values are kept as they came (PS3.8 9.3.4).
 
-    def __init__(self, result: int, source: int, reason: int) -> None:
+    When `admit` raises it, `why` is for the log of the acceptor alone; None keeps the rejection
+    out of the log, for who has told of it, or was asked the same too often.
+    """
+
+    def __init__(self, result: int, source: int, reason: int, why: str | None = "") -> None:
         meaning = REJECT_REASONS.get((source, reason), "reserved value")
         kind = {1: "permanent", 2: "transient"}.get(result, "unknown")
         super().__init__(
@@ -166,6 +170,7 @@ class AssociationRejectedError(AssociationError):
         self.result = result
         self.source = source
         self.reason = reason
+        self.why = why
 
     @property
     def transient(self) -> bool:

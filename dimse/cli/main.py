@@ -21,6 +21,7 @@ _COMMANDS = {
     "serve": "Run a DICOM node, as twistd dimse does.",
     "schedule": "Look after the worklist of a node.",
     "password": "Give a user of a node a passcode.",
+    "config": "Check the configuration of a node, and explain what a peer may do there.",
     "index": "Look after the index of a node.",
 }
 

@@ -9,38 +9,12 @@ from typing import Any
 
 from dimse.errors import MisuseError
 from dimse.limits import Limits
+from dimse.security.access import KnownPeer, Peers
 from dimse.security.identity import FAILURES
 from dimse.security.spool import SPOOL_SIZE
 from dimse.server.keys import KEYS, REPEATED, Key
 from dimse.server.tls import NodeTLS
 from dimse.server.toml_lines import KeyPath, line_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownPeer:
-    """A peer as it is configured; what is None is as for everybody."""
-
-    ae_title: str
-    host: str | None = None
-    port: int | None = None
-    tls: bool = False
-    services: tuple[str, ...] | None = None
-    move_destination: bool = True
-    availability: bool = False
-    transfer_syntaxes: tuple[str, ...] = ()
-    operations_performed: int | None = None
-    operations_invoked: int | None = None
-
-    @property
-    def address(self) -> str | None:
-        """Host and port in one, as `dimse.associate` takes them."""
-        if self.host is None:
-            return None
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-Peers = Mapping[str, KnownPeer]
-"""Peers by AE title."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +56,8 @@ class Configuration:
     tls_endpoints: Sequence[str] = ()
     tls: NodeTLS = field(default_factory=NodeTLS)
     ae_titles: Sequence[str] = ()
-    unlisted: str = "all"
+    unlisted: str | None = None
+    uniform_refusals: bool = False
     folder: Path = Path("dimse-storage")
     durability: str = "full"
     duplicates: str = "keep"
@@ -164,6 +139,7 @@ def _identity(folder: Path, rules: dict[str, Any]) -> IdentityRules:
 _FIELDS = {
     ("node", "ae_titles"): "ae_titles",
     ("node", "unlisted"): "unlisted",
+    ("node", "uniform_refusals"): "uniform_refusals",
     ("storage", "folder"): "folder",
     ("storage", "durability"): "durability",
     ("storage", "duplicates"): "duplicates",
@@ -208,13 +184,13 @@ class _Checked:
         peers: dict[str, KnownPeer] = {}
         for position, table in enumerate(self.tables["peers"]):
             path, written = ("peers", position), self._document["peers"][position]
-            if ("host" in written) != ("port" in written):
-                self._wrong(path, "has one of host and port, and needs both or none")
-            elif table.get("move_destination") and "host" not in written:
+            if "port" in written and "host" not in written:
+                self._wrong(path, "has one of host and port: a port needs a host")
+            elif table.get("move_destination") and "port" not in written:
                 self._wrong(path, "is no move_destination without host and port")
-            elif table.get("availability") and "host" not in written:
+            elif table.get("availability") and "port" not in written:
                 self._wrong(path, "is not notified of availability without host and port")
-            elif table.get("tls") and "host" not in written:
+            elif table.get("tls") and "port" not in written:
                 self._wrong(path, "is not reached over TLS without host and port")
             if (title := table.get("ae_title")) in peers:
                 self._wrong((*path, "ae_title"), f"is {title!r}, which another peer is already")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from dimse.archive.files import DUPLICATES, DURABILITIES
 from dimse.limits import Limits
+from dimse.security.access import IDENTITIES, UNLISTED
 from dimse.security.profiles import (
     CLIENT_AUTHENTICATION,
     DEFAULT_PROFILE,
@@ -26,13 +27,6 @@ SERVICES: Mapping[str, str] = {
     "commitment": "N-ACTION of Storage Commitment",
 }
 """What a peer can be allowed to do, and the operations that is."""
-
-UNLISTED: Mapping[str, str] = {
-    "all": "all that the node can",
-    "echo": "C-ECHO",
-    "none": "nothing: its association is rejected",
-}
-"""What a peer that is not listed may do."""
 
 REPEATED = ("listeners", "peers")
 """The sections that are arrays of tables."""
@@ -67,7 +61,16 @@ KEYS: tuple[Key, ...] = (
         kinds.one_of(UNLISTED),
         "what a peer that is not listed may do; "
         + "; ".join(f"`{name}`: {doc}" for name, doc in UNLISTED.items()),
-        "`all`",
+        "`loopback` without peers, `none` as soon as there are any",
+        "--allow-any for `all`",
+    ),
+    Key(
+        "node",
+        "uniform_refusals",
+        kinds.FLAG,
+        "whether all who are refused get the same answer, RJ (1,1,1), after the same second, so "
+        "that nobody learns which AE title was wrong",
+        "`false`",
     ),
     Key(
         "listeners",
@@ -319,8 +322,37 @@ KEYS: tuple[Key, ...] = (
         option="--peer",
         required=True,
     ),
-    Key("peers", "host", kinds.HOST, "where it is", "not known", "--peer"),
-    Key("peers", "port", kinds.PORT, "where it listens", "not known", "--peer"),
+    Key(
+        "peers",
+        "host",
+        kinds.HOST,
+        "where it is: it may come from there alone, unless `addresses` says otherwise",
+        "not known, and from anywhere",
+        "--peer",
+    ),
+    Key("peers", "port", kinds.PORT, "where it listens, to be sent to", "not known", "--peer"),
+    Key(
+        "peers",
+        "addresses",
+        kinds.ADDRESSES,
+        "where it may come from, if not from `host`",
+        "its `host`",
+    ),
+    Key("peers", "encrypted", kinds.FLAG, "whether it needs TLS", "`false`"),
+    Key(
+        "peers",
+        "certificate_names",
+        kinds.CERTIFICATE_NAMES,
+        "what its certificate has to say, one of them; then it needs TLS",
+        "any, or none",
+    ),
+    Key(
+        "peers",
+        "identity",
+        kinds.one_of(IDENTITIES),
+        "; ".join(f"`{name}`: {doc}" for name, doc in IDENTITIES.items()),
+        "`optional`",
+    ),
     Key(
         "peers",
         "tls",
@@ -334,6 +366,70 @@ KEYS: tuple[Key, ...] = (
         kinds.several(kinds.one_of(SERVICES), f"a list of {', '.join(SERVICES)}"),
         "what it may ask of this node",
         "all",
+    ),
+    Key(
+        "peers",
+        "sop_classes",
+        kinds.SOP_CLASSES,
+        "the storage SOP classes that it may store, and fetch by C-GET",
+        "all",
+    ),
+    Key(
+        "peers",
+        "store_transfer_syntaxes",
+        kinds.TRANSFER_SYNTAXES,
+        "transfer syntaxes that it may store in, those of `storage` among them, in the order of "
+        "preference",
+        "those of `storage`",
+    ),
+    Key(
+        "peers",
+        "scope",
+        kinds.SCOPE,
+        "what it may see of the archive and the worklist: each key is joined to all that it asks",
+        "everything",
+    ),
+    Key(
+        "peers",
+        "destinations",
+        kinds.AE_TITLES,
+        "the destinations that it may name in a C-MOVE",
+        "all that are known",
+    ),
+    Key(
+        "peers",
+        "associations",
+        kinds.whole(1, 2**31),
+        "associations of it that are open at a time",
+        "those of `limits`",
+    ),
+    Key(
+        "peers",
+        "associations_per_minute",
+        kinds.whole(1, 2**31),
+        "associations of it that begin within a minute",
+        "any number",
+    ),
+    Key(
+        "peers",
+        "operations_per_minute",
+        kinds.whole(1, 2**31),
+        "operations that it begins within a minute, on all its associations",
+        "any number",
+    ),
+    Key(
+        "peers",
+        "bytes_per_hour",
+        kinds.quantity("bytes", 1),
+        "bytes of the data sets that it stores within an hour",
+        "any number",
+    ),
+    Key(
+        "peers",
+        "bytes_per_day",
+        kinds.quantity("bytes", 1),
+        "bytes of the data sets that it stores within 24 hours",
+        "any number",
     ),
     Key(
         "peers",
@@ -351,7 +447,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(
         "peers",
-        "transfer_syntaxes",
+        "move_transfer_syntaxes",
         kinds.TRANSFER_SYNTAXES,
         "what a C-MOVE sends it: an instance in another one is converted where that can be, and "
         "else goes as it is",

@@ -10,7 +10,10 @@ from typing import Any, cast
 from pydicom._uid_dict import UID_dictionary
 from twisted.internet.endpoints import serverFromString
 
+from dimse.archive.scope import Scope
 from dimse.limits import GIB, KIB, MIB
+from dimse.security.access import is_name
+from dimse.security.certificate_names import certificate_name
 from dimse.security.syslog import Collector
 from dimse.uids import is_uid
 from dimse.ul.negotiation import is_ae_title
@@ -22,11 +25,16 @@ _UNITS: Mapping[str, Mapping[str, float]] = {
 }
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)")
 _PORT = re.compile(r"(?:^(?:haproxy:)?(?:tcp6?|ssl):|:port=)(\d+)")  # of an endpoint
-_TRANSFER_SYNTAXES = {
-    keyword: uid
-    for uid, (_, kind, _, _, keyword) in UID_dictionary.items()
-    if kind == "Transfer Syntax"
-}
+_NUMERIC = re.compile(r"[\d./]+")  # an address or network, or what was to be one
+
+
+def _by_keyword(kind: str) -> Mapping[str, str]:
+    entries = UID_dictionary.items()
+    return {keyword: uid for uid, (_, its_kind, _, _, keyword) in entries if its_kind == kind}
+
+
+_TRANSFER_SYNTAXES = _by_keyword("Transfer Syntax")
+_SOP_CLASSES = _by_keyword("SOP Class")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,37 @@ def ae_title(value: Any) -> str:
     return title
 
 
-def transfer_syntax(value: Any) -> str:
-    """Its UID."""
-    uid = _TRANSFER_SYNTAXES.get(name := text(value), name)
-    if not is_uid(uid):
+def _uid(by_keyword: Mapping[str, str]) -> Kind:
+    """Of what has a keyword, or of anything else."""
+
+    def take(value: Any) -> str:
+        uid = by_keyword.get(name := text(value), name)
+        if not is_uid(uid):
+            raise ValueError
+        return uid
+
+    return Kind("", take)
+
+
+def address(value: Any) -> str:
+    """Where a peer may come from."""
+    place = host(value) if "/" not in text(value) else text(value)
+    if is_name(place) and (_NUMERIC.fullmatch(place) or set("/:") & set(place)):
         raise ValueError
-    return uid
+    return place
+
+
+def _scope(value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        raise ValueError
+    scope: dict[str, tuple[str, ...]] = {}
+    for keyword, each in value.items():
+        values = each if isinstance(each, list) else [each]
+        if not all(isinstance(one, str) and one for one in values):
+            raise ValueError(f"{keyword} has no text")
+        scope[keyword] = tuple(values)
+    Scope(scope)
+    return scope
 
 
 def endpoint(value: Any) -> str:
@@ -181,7 +214,7 @@ FLAG = Kind("true or false", _flag)
 AE_TITLE = Kind("an AE title, 1 to 16 characters without backslash (PS3.5 6.2)", ae_title)
 AE_TITLES = several(AE_TITLE, "a list of AE titles, 1 to 16 characters each (PS3.5 6.2)")
 TRANSFER_SYNTAXES = several(
-    Kind("", transfer_syntax),
+    _uid(_TRANSFER_SYNTAXES),
     "a list of transfer syntaxes, each a UID or its keyword, such as ExplicitVRLittleEndian",
 )
 ENDPOINT = Kind('a server endpoint of Twisted, such as "tcp:11112:interface=127.0.0.1"', endpoint)
@@ -194,6 +227,24 @@ COLLECTOR = Kind(
     collector,
 )
 FILES = Kind("the path of a file, or a list of them", _files)
+SOP_CLASSES = several(
+    _uid(_SOP_CLASSES),
+    "a list of SOP classes, each a UID or its keyword, such as CTImageStorage",
+)
+ADDRESSES = several(
+    Kind("", address),
+    "a list of IP addresses, networks such as 10.1.0.0/16, host names, and loopback for this "
+    "machine",
+)
+CERTIFICATE_NAMES = several(
+    Kind("", lambda value: certificate_name(text(value))),
+    "a list of names, each CN:name, DNS:name, URI:name or sha256:fingerprint",
+)
+SCOPE = Kind(
+    "a table of attributes that the archive keeps, each with a value or a list of them, such as "
+    'Modality = ["CT", "MR"]',
+    _scope,
+)
 HOST = Kind("a host name or an address", host)
 PORT = whole(1, 2**16 - 1)
 INDEX_URL = Kind(

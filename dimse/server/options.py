@@ -13,9 +13,10 @@ from twisted.python.usage import UsageError
 from dimse.archive.files import DUPLICATES, DURABILITIES
 from dimse.errors import MisuseError
 from dimse.limits import Limits
+from dimse.security.access import KnownPeer, Peers, network_of
 from dimse.security.profiles import CLIENT_AUTHENTICATION, DICOM_TLS_PORT, PROFILES
 from dimse.server import kinds
-from dimse.server.config import Configuration, KnownPeer, Peers, read_configuration
+from dimse.server.config import Configuration, read_configuration
 from dimse.server.kinds import Kind
 from dimse.server.tls import NodeTLS, Secured
 from dimse.uids import is_uid
@@ -63,6 +64,15 @@ def _audit_place(text: str) -> dict[str, Any]:
     return {"file": _absolute(text)}
 
 
+def _place(text: str) -> tuple[str, int | None]:
+    """A host and its port, if it has one: HOST, HOST:PORT, ::1, [::1] or [::1]:PORT."""
+    alone = text.removeprefix("[").removesuffix("]")
+    if ":" not in text or network_of(alone) is not None:
+        return kinds.HOST.take(alone), None
+    host, _, port = text.rpartition(":")
+    return kinds.HOST.take(host), kinds.PORT.take(int(port))
+
+
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 <= number < inf:  # NaN is not in it either
@@ -89,7 +99,7 @@ class Options(UsageOptions):
     longdesc = (
         "A DICOM node: keeps the instances that it gets by C-STORE, and answers C-ECHO, C-FIND, "
         "C-GET and C-MOVE, requests for storage commitment, worklist queries and MPPS. "
-        "It takes what every peer sends it: keep it on a network that you trust."
+        "It serves this machine alone unless it is told of peers, or --allow-any is given."
     )
     optParameters = [  # noqa: RUF012  as usage.Options wants it
         ["config", "c", None, "TOML file with what is not given here", _absolute],
@@ -172,7 +182,7 @@ class Options(UsageOptions):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted's is untyped
         self.clear()  # of the defaults, which are for the help
         self.configuration = Configuration()
-        self._addresses: dict[str, tuple[str, int]] = {}
+        self._addresses: dict[str, tuple[str, int | None]] = {}
 
     @property
     def file(self) -> Path | None:
@@ -200,14 +210,17 @@ class Options(UsageOptions):
         self.setdefault("aet", []).append(title)
 
     def opt_peer(self, peer: str) -> None:
-        """AET=HOST:PORT, a peer and where it is, for C-MOVE to it; may be repeated."""
-        title, _, address = peer.partition("=")
-        host, _, port = address.rpartition(":")
+        """AET=HOST[:PORT], a peer and where it is: it may come from there, and with a port a
+        C-MOVE may go there; may be repeated. All others are refused then."""
+        title, _, place = peer.partition("=")
         try:
-            place = kinds.HOST.take(host), kinds.PORT.take(int(port))
-            self._addresses[kinds.AE_TITLE.take(title)] = place
+            self._addresses[kinds.AE_TITLE.take(title)] = _place(place)
         except ValueError:
-            raise UsageError(f"{peer!r} is not of the form AET=HOST:PORT") from None
+            raise UsageError(f"{peer!r} is not of the form AET=HOST[:PORT]") from None
+
+    def opt_allow_any(self) -> None:
+        """Let peers that are not listed do all that the node can, wherever they come from."""
+        self["unlisted"] = "all"
 
     def opt_transfer_syntax(self, uid: str) -> None:
         """A transfer syntax to take; may be repeated, in order of preference. Any, unless given."""
@@ -288,12 +301,13 @@ class Options(UsageOptions):
         joined = dict(peers)
         for title, (host, port) in self._addresses.items():
             peer = joined.get(title) or KnownPeer(ae_title=title)
-            joined[title] = replace(peer, host=host, port=port)
+            joined[title] = replace(peer, host=host, port=port or peer.port)
         return joined
 
 
 _OPTIONS = {
     "ae_titles": "aet",
+    "unlisted": "unlisted",
     "folder": "storage",
     "durability": "durability",
     "duplicates": "duplicates",

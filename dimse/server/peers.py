@@ -1,68 +1,33 @@
 """The peers that a node knows: what each may ask of it, and where a C-MOVE sends to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from ipaddress import IPv6Network, ip_network
+from shlex import quote
+from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from dimse.admission import Admission, Requesting
+from dimse.admission import Admission, Requesting, Share
 from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
-from dimse.performing import SCP, Operation, Sink
+from dimse.performing import SCP, escaped
+from dimse.security.access import UNIFORM, Access, KnownPeer, Peers, Requestor, Verdict, network_of
+from dimse.security.certificate_names import names_of
 from dimse.security.identity import IVerifiedUser
+from dimse.security.quotas import Meter, Refusals, take
 from dimse.security.tls import ClientContext
-from dimse.server.config import KnownPeer, Peers
-from dimse.server.keys import SERVICES
+from dimse.server.names import Names
+from dimse.server.permitted import Permitted, is_restricted
 from dimse.services.retrieving import Destination
-from dimse.sop_classes import (
-    MODALITY_PERFORMED_PROCEDURE_STEP,
-    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,
-    MODALITY_WORKLIST,
-    SOP_CLASSES,
-    STORAGE_COMMITMENT_PUSH,
-)
 from dimse.ul.negotiation import SupportedContext
 
-_CALLING_AE_TITLE_NOT_RECOGNIZED = 3  # PS3.8 9.3.4, source 1
+DELAY = 1.0
+"""Seconds until a refusal that tells nothing: as long for each, whatever was wrong."""
 
-_SERVICE_OF = {
-    MODALITY_WORKLIST.find: "worklist",
-    MODALITY_PERFORMED_PROCEDURE_STEP: "mpps",
-    MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE: "mpps",
-    STORAGE_COMMITMENT_PUSH: "commitment",
-}
-_BY_OPERATION = {operation: service for service, operation in SERVICES.items()}
-
-
-class Permitted:
-    """An SCP as it is for a peer that may use some `services` alone."""
-
-    def __init__(self, scp: SCP, services: Sequence[str]) -> None:
-        self._scp = scp
-        self._services = services
-        self.contexts: Mapping[str, SupportedContext] = {
-            uid: supported
-            for uid, supported in scp.contexts.items()
-            if _service(uid, supported) in services
-        }
-
-    def otherwise(self, abstract_syntax: str) -> SupportedContext | None:
-        """What it supports of others, which are storage SOP classes."""
-        return self._scp.otherwise(abstract_syntax) if "store" in self._services else None
-
-    def perform(self, operation: Operation) -> Sink:
-        """Perform what was negotiated."""
-        return self._scp.perform(operation)
-
-
-def _service(sop_class: str, supported: SupportedContext) -> str | None:
-    """What a peer uses with it: where we are the SCU of storage, that is C-GET."""
-    if sop_class in _SERVICE_OF:
-        return _SERVICE_OF[sop_class]
-    operations = SOP_CLASSES[sop_class].operations if sop_class in SOP_CLASSES else ""
-    if operations == "C-STORE" and not supported.scp:
-        operations = "C-GET"
-    return _BY_OPERATION.get(operations)
+_LOCAL_LIMIT_EXCEEDED = 2  # PS3.8 9.3.4, source 3
 
 
 def _of(scp: SCP, uid: str) -> SupportedContext | None:
@@ -72,8 +37,11 @@ def _of(scp: SCP, uid: str) -> SupportedContext | None:
 class PeerBook:
     """The peers by AE title, as they are now; `renew` reads them again.
 
-    `limits` are those of everybody, which the operations window of a peer changes; `unlisted`, a
-    key of `UNLISTED`, is what all others may do. `tls` is how peers are reached that need it.
+    `limits` are those of everybody, which the operations window of a peer changes. `unlisted`, a
+    key of `UNLISTED`, is what all others may do, and `ae_titles` are the called AE titles, as in
+    `Access`. With `uniform` refusals nobody learns which title was wrong. `names` resolves the
+    hosts that peers are bound to, `tls` is how peers are reached that need it, and `clock` counts
+    what they have had.
     """
 
     log = Logger()
@@ -83,14 +51,28 @@ class PeerBook:
         peers: Peers,
         limits: Limits,
         read: Callable[[], Peers],
-        unlisted: str = "all",
+        unlisted: str | None = None,
         tls: Callable[[], ClientContext] | None = None,
+        *,
+        clock: Any,
+        ae_titles: Collection[str] = (),
+        uniform: bool = False,
+        names: Names | None = None,
     ) -> None:
         self._tls = tls
-        self._peers = peers
+        self._access = Access(ae_titles=ae_titles, unlisted=unlisted, peers=peers)
         self._limits = limits
         self._read = read
-        self._unlisted = unlisted
+        self._clock = clock
+        self._uniform = uniform
+        self.names = names or Names(clock)
+        self._refusals = Refusals()
+        self._meters: dict[str, Meter] = {}
+        self._watch()
+
+    @property
+    def _peers(self) -> Peers:
+        return self._access.peers
 
     def renew(self) -> None:
         """Take what is read from now on; associations that are open go on as they are.
@@ -102,45 +84,116 @@ class PeerBook:
         except MisuseError as error:
             self.log.error("{error}; the peers stay as they were", error=error)
             return
-        self._peers = peers
+        self._access = replace(self._access, peers=peers)
+        self._meters = {title: each for title, each in self._meters.items() if title in peers}
+        self._watch()
         self.log.info(
             "{count} peers are known now; other changes of the file need a restart",
             count=len(peers),
         )
 
+    def _watch(self) -> None:
+        self.names.watch(name for peer in self._peers.values() for name in peer.names)
+
     def admission(
         self, scps: Sequence[SCP], requesting: Requesting, user: IVerifiedUser | None = None
-    ) -> Admission | None:
-        """What a requestor, whose verified `user` may be known, gets of `scps`; None is as
-        everybody.
+    ) -> "Admission | Deferred[Any] | None":
+        """What a requestor gets of `scps`, whose `user` was verified; None is as everybody.
 
-        Raises `AssociationRejectedError` (1, 1, 3) for one that may nothing as it is not listed.
+        Raises, or fires with, `AssociationRejectedError` for one that is not taken; the log tells
+        once in ten minutes of each address why, and how it is let in.
         """
         peer = self._peers.get(requesting.peer.ae_title)
-        if peer is None:
-            if self._unlisted == "all":
-                return None
-            if self._unlisted == "none":
-                raise AssociationRejectedError(
-                    RejectResult.PERMANENT,
-                    RejectSource.SERVICE_USER,
-                    _CALLING_AE_TITLE_NOT_RECOGNIZED,
-                )
-            return Admission(scps=self._held_back(requesting, scps, (self._unlisted,)))
+        waiting = self.names.known(peer.names) if peer is not None else None
+        if waiting is not None:
+            decided: Deferred[Any] = waiting.addCallback(
+                lambda _: self._decided(scps, requesting, user)
+            )
+            return decided
+        return self._decided(scps, requesting, user)
+
+    def _decided(
+        self, scps: Sequence[SCP], requesting: Requesting, user: IVerifiedUser | None
+    ) -> "Admission | Deferred[Any] | None":
+        certificate = requesting.certificate
+        who = Requestor(
+            ae_title=requesting.peer.ae_title,
+            called_ae_title=requesting.request.called_ae_title,
+            host=requesting.host,
+            encrypted=requesting.encrypted,
+            certificate_names=names_of(certificate) if certificate is not None else frozenset(),
+            user=user.name if user is not None else None,
+        )
+        verdict = self._access.decide(who, self.names.addresses)
+        if verdict.rejection is not None:
+            return self._refuse(verdict, who)
+        listed = who.ae_title in self._peers
+        if not listed and verdict.peer.services is None:
+            return None
+        return self._admitted(scps, requesting, verdict.peer, listed=listed)
+
+    def _refuse(self, verdict: Verdict, who: Requestor) -> "Deferred[None]":
+        assert verdict.rejection is not None
+        why = self._why(verdict, who)
+        answer = UNIFORM if self._uniform else verdict.rejection
+        error = AssociationRejectedError(answer.result, answer.source, answer.reason, why)
+        if not self._uniform:
+            raise error
+
+        def fail() -> None:
+            raise error
+
+        return deferLater(self._clock, DELAY, fail)
+
+    def _why(self, verdict: Verdict, who: Requestor) -> str | None:
+        """For the log; None for what was told of lately."""
+        count = self._refusals.count(_counted_as(who.host), self._clock.seconds())
+        if count is None:
+            return None
+        reason = verdict.reasons[-1]
+        words = [f"{reason.text} ({reason.key})"]
+        if reason.key == "node.unlisted":
+            host = who.host if who.host else "loopback"
+            peer = quote(f"{escaped(who.ae_title)}={f'[{host}]' if ':' in host else host}")
+            words.append(f"--peer {peer} lets it in, --allow-any everybody")
+        if count > 1:
+            words.append(f"{count - 1} more of this address were refused before")
+        return "; ".join(words)
+
+    def _admitted(
+        self, scps: Sequence[SCP], requesting: Requesting, peer: KnownPeer, *, listed: bool
+    ) -> Admission:
+        # Only of those that are listed something is kept: their number is known.
+        meter = self._meters.setdefault(peer.ae_title, Meter()) if listed else Meter()
+        if not take(meter.associations, peer.associations_per_minute, self._clock.seconds()):
+            raise AssociationRejectedError(
+                RejectResult.TRANSIENT,
+                RejectSource.SERVICE_PROVIDER_PRESENTATION,
+                _LOCAL_LIMIT_EXCEEDED,
+                "its associations_per_minute are used up",
+            )
+        share = None
+        if peer.associations is not None:
+            share = Share(peer.ae_title, peer.associations)
         permitted = None
-        if peer.services is not None:
-            permitted = self._held_back(requesting, scps, peer.services)
-        return Admission(scps=permitted, limits=self._limits_of(peer))
+        if is_restricted(peer):
+            permitted = self._held_back(requesting, scps, peer, meter)
+        return Admission(
+            scps=permitted, limits=self._limits_of(peer) if listed else None, share=share
+        )
 
     def _held_back(
-        self, requesting: Requesting, scps: Sequence[SCP], services: Sequence[str]
+        self, requesting: Requesting, scps: Sequence[SCP], peer: KnownPeer, meter: Meter
     ) -> Sequence[SCP]:
-        """The SCPs as they are for who may use `services`; the log says so if it wants more."""
-        permitted = [Permitted(scp, services) for scp in scps]
+        """The SCPs as they are for a peer; the log says so if it wants more."""
+        permitted = [Permitted(scp, peer, meter, self._clock.seconds) for scp in scps]
         for uid in {context.abstract_syntax for context in requesting.request.contexts}:
             for whole, part in zip(scps, permitted, strict=True):
                 if _of(whole, uid) != _of(part, uid):
-                    what = f"only {', '.join(services)}" if services else "do nothing here"
+                    what = "not use all of that, by its sop_classes and store_transfer_syntaxes"
+                    if peer.services is not None:
+                        services = ", ".join(peer.services)
+                        what = f"only {services}" if services else "do nothing here"
                     self.log.info("{peer} may {what}", peer=requesting.peer, what=what)
                     return permitted
         return permitted
@@ -156,7 +209,7 @@ class PeerBook:
         if peer is None or peer.address is None:
             return None
         tls = self._tls() if peer.tls and self._tls is not None else None
-        return Destination(peer.address, peer.transfer_syntaxes, self._limits_of(peer), tls)
+        return Destination(peer.address, peer.move_transfer_syntaxes, self._limits_of(peer), tls)
 
     def notified(self) -> dict[str, Destination]:
         """The peers that are notified of studies, by AE title, and where they are."""
@@ -172,3 +225,11 @@ class PeerBook:
             operations_performed=performed or limits.operations_performed,
             operations_invoked=invoked or limits.operations_invoked,
         )
+
+
+def _counted_as(host: str) -> str:
+    """By what refusals are counted: an address, of IPv6 its network of 64 bits, which one has."""
+    network = network_of(host.partition("%")[0])
+    if isinstance(network, IPv6Network):
+        return str(ip_network((network.network_address, 64), strict=False))
+    return host

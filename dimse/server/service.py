@@ -44,7 +44,14 @@ def makeService(options: Options) -> Node:
     trail = audit_trail(configuration, clock)
     tls = options.tls
     peers = PeerBook(
-        configuration.peers, limits, options.read_peers, configuration.unlisted, tls.client
+        configuration.peers,
+        limits,
+        options.read_peers,
+        configuration.unlisted,
+        tls.client,
+        clock=clock,
+        ae_titles=configuration.ae_titles,
+        uniform=configuration.uniform_refusals,
     )
     archive = Archive(
         configuration.folder,
@@ -87,7 +94,9 @@ def makeService(options: Options) -> Node:
     renewed += [tls.renew] if configuration.tls.certificate is not None else []
     renew = partial(_renew, renewed) if renewed else None
     store = archive if trail is None else AuditedStore(archive, trail)
-    return Node(factory, store, endpoints, renew=renew)
+    node = Node(factory, store, endpoints, renew=renew)
+    peers.names.setServiceParent(node)  # type: ignore[no-untyped-call]  # Twisted's is untyped
+    return node
 
 
 def _renew(renewed: Iterable[Callable[[], None]]) -> None:

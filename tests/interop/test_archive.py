@@ -66,6 +66,7 @@ def archive(
     """`twistd dimse` with the collection."""
     peers = {"MOVESCU": own_port, "STORESCP": storescp_bits.port}
     options = [f"--peer={title}=127.0.0.1:{port}" for title, port in peers.items()]
+    options.append("--allow-any")  # many others ask
     with twistd_dimse(tmp_path_factory.mktemp("archive"), *options) as server:
         archive = Archive(server)
         fill(archive, collected)

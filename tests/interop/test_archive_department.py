@@ -41,7 +41,7 @@ def node(folder: Path, *options: Any, peer: int | None = None) -> Iterator[Serve
         else '[[peers]]\nae_title = "MODALITY"\nhost = "127.0.0.1"\n'
         f"port = {peer}\navailability = true\n"
     )
-    with twistd_dimse(folder / "store", "--config", file, *options) as server:
+    with twistd_dimse(folder / "store", "--allow-any", "--config", file, *options) as server:
         yield server
 
 

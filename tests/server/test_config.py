@@ -12,11 +12,11 @@ import pytest
 from twisted.python.usage import UsageError
 
 from dimse import Limits, MisuseError
+from dimse.security.access import KnownPeer
 from dimse.server.config import (
     AuditRules,
     Configuration,
     IdentityRules,
-    KnownPeer,
     read_configuration,
 )
 from dimse.server.keys import KEYS, REPEATED
@@ -24,12 +24,13 @@ from dimse.server.options import Options
 from dimse.server.tls import NodeTLS
 from dimse.server.toml_lines import line_of
 from tests.certificates import PKI
-from tests.wire import EXPLICIT, IMPLICIT
+from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
 ALL = """
     [node]
     ae_titles = ["ARCHIVE", "PACS 2"]
     unlisted = "echo"
+    uniform_refusals = true
 
     [[listeners]]
     endpoint = "tcp:11112"
@@ -97,6 +98,22 @@ ALL = """
     ae_title = "CT1"
     services = ["echo", "store"]
     operations_performed = 4
+    addresses = ["10.1.0.0/16", "[fe80::1]", "ct1.example", "loopback"]
+    encrypted = true
+    certificate_names = ["CN:CT1", "dns:CT1.example", "sha256:AB:%s"]
+    identity = "required"
+    sop_classes = ["CTImageStorage", "1.2.3"]
+    store_transfer_syntaxes = ["ImplicitVRLittleEndian"]
+    destinations = ["WS"]
+    associations = 2
+    associations_per_minute = 60
+    operations_per_minute = 600
+    bytes_per_hour = "1 GiB"
+    bytes_per_day = "10 GiB"
+
+    [peers.scope]
+    Modality = ["CT", "MR"]
+    InstitutionName = "North*"
 
     [[peers]]
     ae_title = " WS "
@@ -105,9 +122,9 @@ ALL = """
     tls = true
     move_destination = false
     availability = true
-    transfer_syntaxes = ["ImplicitVRLittleEndian"]
+    move_transfer_syntaxes = ["ImplicitVRLittleEndian"]
     operations_invoked = 2
-"""
+""" % ("cd" * 31)
 
 
 @pytest.fixture
@@ -144,6 +161,7 @@ class TestFile:
             ),
             ae_titles=("ARCHIVE", "PACS 2"),
             unlisted="echo",
+            uniform_refusals=True,
             folder=file.parent / "store",
             durability="relaxed",
             duplicates="replace",
@@ -175,7 +193,22 @@ class TestFile:
             limits=Limits(idle=300, close=2.5, instance_length=2 * 2**30, associations=20),
             peers={
                 "CT1": KnownPeer(
-                    ae_title="CT1", services=("echo", "store"), operations_performed=4
+                    ae_title="CT1",
+                    services=("echo", "store"),
+                    operations_performed=4,
+                    addresses=("10.1.0.0/16", "fe80::1", "ct1.example", "loopback"),
+                    encrypted=True,
+                    certificate_names=("CN:ct1", "DNS:ct1.example", f"sha256:ab{'cd' * 31}"),
+                    identity="required",
+                    sop_classes=(CT_STORAGE, "1.2.3"),
+                    store_transfer_syntaxes=(IMPLICIT,),
+                    destinations=("WS",),
+                    associations=2,
+                    associations_per_minute=60,
+                    operations_per_minute=600,
+                    bytes_per_hour=2**30,
+                    bytes_per_day=10 * 2**30,
+                    scope={"Modality": ("CT", "MR"), "InstitutionName": ("North*",)},
                 ),
                 "WS": KnownPeer(
                     ae_title="WS",
@@ -184,7 +217,7 @@ class TestFile:
                     tls=True,
                     move_destination=False,
                     availability=True,
-                    transfer_syntaxes=(IMPLICIT,),
+                    move_transfer_syntaxes=(IMPLICIT,),
                     operations_invoked=2,
                 ),
             },
@@ -234,7 +267,7 @@ class TestErrors:
             ("node.ae_titles", '"ARCHIVE"', "a list of AE titles"),
             ("node.ae_titles", '["SEVENTEEN LETTERS"]', "1 to 16 characters"),
             ("node.ae_titles", '["BACK\\\\SLASH"]', "1 to 16 characters"),
-            ("node.unlisted", '"some"', "one of all, echo, none"),
+            ("node.unlisted", '"some"', "one of loopback, all, echo, none"),
             ("storage.folder", "5", "the path of a folder"),
             ("storage.folder", '""', "the path of a folder"),
             ("storage.durability", '"some"', "one of full, relaxed"),
@@ -278,6 +311,19 @@ class TestErrors:
             ("operations_invoked = 0", "an integer from 1 to 65535"),
             ("operations_performed = true", "an integer from 1 to 65535"),
             ("move_destination = 1", "true or false"),
+            ('addresses = ["10.0.0"]', "IP addresses, networks"),
+            ('addresses = ["10.0.0.5/8"]', "IP addresses, networks"),
+            ('addresses = ["300.1.1.1"]', "IP addresses, networks"),
+            ('certificate_names = ["ct1"]', "CN:name, DNS:name, URI:name or sha256:"),
+            ('certificate_names = ["sha256:12"]', "CN:name, DNS:name, URI:name or sha256:"),
+            ('sop_classes = ["CT"]', "a UID or its keyword, such as CTImageStorage"),
+            ('identity = "maybe"', "one of optional, required"),
+            ("bytes_per_day = 0", "an integer from 1 (bytes)"),
+            ("scope = { Modality = 5 }", "Modality has no text"),
+            ('scope = { Modality = "*" }', "Modality has a value that matches everything"),
+            ("scope = { Modality = [] }", "Modality needs values"),
+            ('scope = { NumberOfSeriesRelatedInstances = "1" }', "can be a scope"),
+            ('scope = { Modalty = "CT" }', "Modalty is no attribute that can be a scope"),
         ],
     )
     def test_a_wrong_value_of_a_peer(self, file: Path, line: str, what: str):
@@ -349,7 +395,6 @@ class TestErrors:
             ("peers = [1]", "line 1: peers is no array of tables"),
             ("[[listeners]]", "line 1: listeners[1] has no endpoint: it must be a server endpoint"),
             ("[[peers]]\nhost = 'a'\nport = 1", "line 1: peers[1] has no ae_title"),
-            ("[[peers]]\nae_title = 'A'\nhost = 'a'", "line 1: peers[1] has one of host and port"),
             ("[[peers]]\nae_title = 'A'\nport = 1", "line 1: peers[1] has one of host and port"),
             (
                 "[[peers]]\nae_title = 'A'\nmove_destination = true",
@@ -516,7 +561,7 @@ class TestExample:
         configuration = read_configuration(self.FILE)
         assert configuration.ae_titles == ("ARCHIVE", "PACS")
         assert configuration.limits == Limits(associations=100, idle=600, disk_reserve=20 * 2**30)
-        assert list(configuration.peers) == ["CT1", "WORKSTATION"]
+        assert list(configuration.peers) == ["CT1", "WORKSTATION", "RESEARCH"]
 
     def test_shows_every_key_but_most_limits(self):
         """What needs more than the file is commented out: a database, a collector, certificates,

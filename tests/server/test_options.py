@@ -124,7 +124,6 @@ class TestValues:
             ["--audit", "tcp://audit.example:514"],
             ["--audit", "tls://"],
             ["--peer", "WS"],
-            ["--peer", "WS=ws"],
             ["--peer", "WS=:104"],
             ["--peer", "=ws:104"],
             ["--peer", "WS=ws:0"],

@@ -22,7 +22,7 @@ from dimse import (
     VerificationSCP,
 )
 from dimse.archive.archive import Archive
-from dimse.server.config import KnownPeer, Peers
+from dimse.security.access import KnownPeer, Peers
 from dimse.server.keys import SERVICES
 from dimse.server.peers import PeerBook
 from dimse.services.retrieving import Destination
@@ -61,7 +61,7 @@ class Node:
         self.network = network
         self.file: Peers | MisuseError = peers
         limits = Limits(disk_reserve=0, operations_performed=3)
-        self.book = PeerBook(peers, limits, self.read, unlisted)
+        self.book = PeerBook(peers, limits, self.read, unlisted, clock=network.clock)
         scps = [
             VerificationSCP(),
             *archive.scps(destinations=self.book.destination, promiscuous=True),
@@ -278,7 +278,7 @@ class TestDestinations:
             archive,
             host="::1",
             port=104,
-            transfer_syntaxes=(IMPLICIT,),
+            move_transfer_syntaxes=(IMPLICIT,),
             operations_invoked=7,
         )
         limits = Limits(disk_reserve=0, operations_performed=3, operations_invoked=7)

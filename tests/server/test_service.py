@@ -336,7 +336,7 @@ class TestConfigurationFile:
         self, log: Sequence[LogEvent], folder: Path, tmp_path: Path
     ) -> None:
         args = write(tmp_path / "dimse.toml", 'ae_title = "CT1"\nservices = ["echo"]')
-        service, address = made(folder, *args)
+        service, address = made(folder, "--allow-any", *args)
         assert await uses(address) == {VERIFICATION}
         async with associate(address, [CT_STORAGE], calling_ae_title="OTHER") as association:
             assert len(association.contexts) == 1
@@ -394,9 +394,9 @@ class TestConfigurationFile:
         with MemoryStore() as received:
             listener = await listen("tcp:0:interface=127.0.0.1", [StorageSCP(received)])
             place = f'host = "127.0.0.1"\nport = {listener.address.port}'
-            wants = 'transfer_syntaxes = ["ImplicitVRLittleEndian"]'
+            wants = 'move_transfer_syntaxes = ["ImplicitVRLittleEndian"]'
             args = write(tmp_path / "dimse.toml", f'ae_title = "WS"\n{place}\n{wants}')
-            service, address = made(folder, *args)
+            service, address = made(folder, "--allow-any", *args)
             keys = Dataset()
             keys.QueryRetrieveLevel = "STUDY"
             keys.StudyInstanceUID = "1.2"

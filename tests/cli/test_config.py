@@ -1,0 +1,98 @@
+"""`dimse config`: whether a file is right, and what a peer may do by it."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dimse.cli.config import command
+
+DOCUMENT = """\
+[node]
+ae_titles = ["ARCHIVE"]
+
+[[peers]]
+ae_title = "CT1"
+addresses = ["10.1.0.0/16"]
+services = ["echo", "store"]
+bytes_per_day = "1 GiB"
+
+[peers.scope]
+Modality = ["CT", "MR"]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "dimse.toml"
+    file.write_text(DOCUMENT, "utf-8")
+    return file
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(command, [*map(str, args)])
+
+
+def test_explain_says_what_and_where_it_says_so(file: Path) -> None:
+    done = run("explain", "--config", file, "--peer", "CT1")
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[:5] == [
+        "CT1 from 10.1.0.0",
+        f"it is listed [{file}, line 5]",
+        f"10.1.0.0 is of its own: 10.1.0.0/16 [{file}, line 6]",
+        f"it calls one of ARCHIVE [{file}, line 2]",
+        "admitted",
+    ]
+    assert f"store: yes, C-STORE [{file}, line 7]" in lines
+    assert f"find: no, C-FIND [{file}, line 7]" in lines
+    assert f"scope: Modality CT or MR [{file}, line 10]" in lines
+    assert f"bytes_per_day: {2**30} [{file}, line 8]" in lines
+    assert "sop_classes: all [peers.sop_classes has its default]" in lines
+
+
+@pytest.mark.parametrize(
+    ("args", "why", "rejection"),
+    [
+        (["--host", "10.2.0.1"], "10.2.0.1 is not of its own: 10.1.0.0/16", "RJ(1,1,3)"),
+        (["--called", "OTHER"], "it does not call one of ARCHIVE", "RJ(1,1,7)"),
+    ],
+)
+def test_explain_a_refusal(file: Path, args: list[str], why: str, rejection: str) -> None:
+    done = run("explain", "--config", file, "--peer", "CT1", *args)
+    assert done.exit_code == 1
+    *_, step, last = done.output.splitlines()
+    assert step.startswith(f"{why} [{file}, line ")
+    assert last == f"refused: {rejection}"
+
+
+def test_explain_without_a_file() -> None:
+    assert run("explain", "--peer", "X").exit_code == 0
+    done = run("explain", "--peer", "X", "--host", "192.0.2.1")
+    assert done.exit_code == 1
+    assert "unlisted is loopback [node.unlisted has its default]" in done.output
+
+
+def test_check(file: Path) -> None:
+    assert run("check", file).output == "1 peers; others: none\n"
+
+
+def test_check_tells_of_names_that_do_not_resolve(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no such name")
+
+    monkeypatch.setattr("dimse.cli.config.socket.getaddrinfo", fails)
+    file.write_text(DOCUMENT.replace("10.1.0.0/16", "ct1.example"), "utf-8")
+    done = run("check", file)
+    assert done.exit_code == 1
+    assert "ct1.example does not resolve" in done.output
+
+
+def test_check_names_every_line_that_is_wrong(file: Path) -> None:
+    file.write_text("[limits]\nidle = 0\nidel = 1\n", "utf-8")
+    done = run("check", file)
+    assert done.exit_code == 1
+    assert f"{file}, line 2: limits.idle is 0" in done.output
+    assert f"{file}, line 3: limits.idel is not known" in done.output
