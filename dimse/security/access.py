@@ -190,8 +190,9 @@ class Access:
         rule = self.for_unlisted
         taken = rule in ("all", "echo") or (rule == LOOPBACK and is_local(who.host))
         listed = "it is not among the peers" if self.peers else "no peer is listed"
-        where = "this machine" if is_local(who.host) else "another machine"
-        reason = Reason("node.unlisted", f"{listed}, comes from {where}, and unlisted is {rule}")
+        where = "comes" if is_local(who.host) else "does not come"
+        text = f"{listed}, it {where} over loopback, and unlisted is {rule}"
+        reason = Reason("node.unlisted", text)
         services = ("echo",) if rule == "echo" else None
         peer = KnownPeer(ae_title=who.ae_title, services=services)
         return peer, None if taken else NOT_RECOGNIZED, [reason]

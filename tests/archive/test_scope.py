@@ -13,6 +13,7 @@ from dimse.archive.scope import Scope
 from dimse.performing import SCP, Operation, Sink
 from dimse.testing import Network
 from tests.archive.archives import Client, data_set, open_archive, put
+from tests.archive.test_worklist import added, scheduled
 
 IN = {"InstitutionName": "North"}
 OUT = {"InstitutionName": "South", "SOPClassUID": MRImageStorage, "Modality": "MR"}
@@ -163,6 +164,25 @@ class TestRetrieve:
     def test_of_a_patient_and_another_of_that_id_outside(self, client: Seen):
         _, found = client.get("PATIENT", dimse.PATIENT_ROOT, PatientID="P1")
         assert uids(found, "SOPInstanceUID") == ["1.2.1.1", "1.2.1.2", "1.3.1.1"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "found"),
+    [({"Modality": "CT"}, ["S1"]), ({"PatientID": "P2"}, ["S2"]), ({"InstitutionName": "N"}, [])],
+)
+def test_worklist(
+    network: Network, archive: Archive, scope: dict[str, str], found: list[str]
+) -> None:
+    """By the attributes of an item and of its step; what no item has is in no scope."""
+    added(archive, scheduled(1), scheduled(2, _Modality="MR"))
+    association = Seen(network, archive, **scope).associate([dimse.MODALITY_WORKLIST.find])
+    keys = Dataset()
+    keys.PatientID = ""
+    keys.ScheduledProcedureStepSequence = [Dataset()]
+    keys.ScheduledProcedureStepSequence[0].ScheduledProcedureStepID = ""
+    answers = network.result(dimse.find(association, keys, dimse.MODALITY_WORKLIST).result())
+    steps = [each.ScheduledProcedureStepSequence[0] for each in answers]
+    assert uids(steps, "ScheduledProcedureStepID") == found
 
 
 def test_without_a_scope_all_is_there(network: Network, archive: Archive):

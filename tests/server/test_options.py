@@ -79,6 +79,28 @@ class TestValues:
         audit = parsed("--config", str(config), "--audit", "udp://b.example:1514").audit
         assert audit == AuditRules(syslog="udp://b.example:1514", source_id="HERE")
 
+    @pytest.mark.parametrize(
+        ("place", "host", "port"),
+        [
+            ("ws", "ws", None),
+            ("10.0.0.7", "10.0.0.7", None),
+            ("10.0.0.7:104", "10.0.0.7", 104),
+            ("::1", "::1", None),
+            ("[::1]", "::1", None),
+            ("[::1]:104", "::1", 104),
+            ("loopback", "loopback", None),
+        ],
+    )
+    def test_where_a_peer_is(self, place: str, host: str, port: int | None) -> None:
+        """Without a port it may come, and is sent nothing."""
+        peer = parsed("--peer", f"WS={place}").peers["WS"]
+        assert (peer.host, peer.port, peer.places) == (host, port, (host,))
+        assert (peer.address is None) is (port is None)
+
+    def test_allow_any(self) -> None:
+        assert parsed().unlisted is None
+        assert parsed("--allow-any").unlisted == "all"
+
     @pytest.mark.parametrize("durability", DURABILITIES)
     def test_durabilities_are_in_the_help(self, durability: str) -> None:
         assert parsed("--durability", durability).durability == durability
