@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from pydicom.datadict import tag_for_keyword
 
 from dimse.archive.attributes import KEPT, Attributes, Level
-from dimse.archive.identifier import key_for
 from dimse.archive.index import Index
-from dimse.archive.matching import AnyValue, Key, is_universal, matches
+from dimse.archive.matching import matches
 from dimse.archive.narrowing import Condition, conditions
 from dimse.archive.rows import attributes_of
 from dimse.archive.schema import INSTANCES, SERIES, STUDIES
+from dimse.archive.scope_keys import scope_keys
 
 _AT_ONCE = 500  # instances that are looked at
 
@@ -46,13 +45,11 @@ class _Seen:
 class Scope:
     """The scope that `keys` say, values by keyword; all is in one without keys.
 
-    Several values of one are alternatives; wild cards, lists of UIDs and ranges of dates are those
-    of PS3.4 C.2.2.2. Raises `ValueError` for what the archive does not keep, and for what would
-    match everything.
+    They are read, and `ValueError` is raised, as by `scope_keys`.
     """
 
     def __init__(self, keys: Mapping[str, Sequence[str]]) -> None:
-        self.keys: Mapping[int, Key] = dict(_key(*each) for each in keys.items())
+        self.keys = scope_keys(keys)
         self.depth = max((KEPT[tag].level for tag in self.keys), default=Level.PATIENT)
         self._of_instances = {t: k for t, k in self.keys.items() if KEPT[t].level is Level.IMAGE}
         self._above = {t: k for t, k in self.keys.items() if t not in self._of_instances}
@@ -139,18 +136,6 @@ class Scope:
 
 EVERYTHING = Scope({})
 """That of a peer without one."""
-
-
-def _key(keyword: str, values: Sequence[str]) -> tuple[int, Key]:
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in KEPT or KEPT[tag].vr == "SQ":
-        raise ValueError(f"{keyword} is no attribute that can be a scope")
-    if not values or any("\\" in value for value in values):
-        raise ValueError(f"{keyword} needs values, without a backslash")
-    keys = [key_for(tag, value) for value in values]
-    if any(map(is_universal, keys)):
-        raise ValueError(f"{keyword} has a value that matches everything")
-    return tag, keys[0] if len(keys) == 1 else AnyValue(tuple(keys))
 
 
 def _whole_instances() -> "sa.Select[Any]":

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydicom._uid_dict import UID_dictionary
 from twisted.internet.endpoints import serverFromString
 
-from dimse.archive.scope import Scope
+from dimse.archive.scope_keys import scope_keys
 from dimse.limits import GIB, KIB, MIB
 from dimse.security.access import is_name
 from dimse.security.certificate_names import certificate_name
@@ -90,7 +90,7 @@ def _scope(value: Any) -> dict[str, tuple[str, ...]]:
         if not all(isinstance(one, str) and one for one in values):
             raise ValueError(f"{keyword} has no text")
         scope[keyword] = tuple(values)
-    Scope(scope)
+    scope_keys(scope)
     return scope
 
 

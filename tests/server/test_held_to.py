@@ -1,0 +1,171 @@
+"""What a listed peer is held to: its names, how much, and of what."""
+
+from typing import Any
+
+import pytest
+from pydicom.uid import CTImageStorage, MRImageStorage
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs, formatEvent
+
+import dimse
+from dimse import STUDY_ROOT, StatusError
+from dimse.archive.archive import Archive
+from dimse.security.access import KnownPeer
+from dimse.server.config import Configuration
+from dimse.server.names import EVERY
+from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE
+from dimse.testing import Network
+from tests.archive.archives import data_set
+from tests.server.access_node import RESOLVED, Node, one
+from tests.wire import EXPLICIT, IMPLICIT, VERIFICATION
+
+
+class TestNames:
+    """Host names are resolved when they are configured, and again; addresses never are."""
+
+    def test_a_name_that_moves(
+        self, network: Network, kept: Archive, monkeypatch: pytest.MonkeyPatch
+    ):
+        node = one(network, kept, host="ct.example")
+        assert node.taken("PEER", "10.2.0.1")
+        monkeypatch.setitem(RESOLVED, "ct.example", ["10.2.0.2"])
+        network.advance(EVERY)
+        assert node.refused("PEER", "10.2.0.1") == (1, 1, 3)
+        assert node.taken("PEER", "10.2.0.2")
+        node.names.stopService()
+
+    def test_one_that_resolves_no_more_keeps_its_addresses(
+        self, network: Network, kept: Archive, monkeypatch: pytest.MonkeyPatch
+    ):
+        node = one(network, kept, host="ct.example")
+        monkeypatch.delitem(RESOLVED, "ct.example")
+        with capturedLogs() as events:
+            network.advance(3 * EVERY)
+        lines = [line for each in events if "resolve" in (line := formatEvent(each) or "")]
+        assert lines == ["ct.example does not resolve (not known); its peer is taken from 10.2.0.1"]
+        assert node.taken("PEER", "10.2.0.1")
+        node.names.stopService()
+
+    def test_who_comes_before_it_is_known_waits(self, network: Network, kept: Archive):
+        answer: Deferred[Any] = Deferred()
+        node = one(network, kept)
+        node.names._look_up = lambda name: answer
+        peer = KnownPeer(ae_title="PEER", host="new.example")
+        node.configuration = Configuration(peers={"PEER": peer})
+        node.book.renew()
+        pending = node.ask("PEER", "10.3.0.1")
+        assert not pending.called
+        answer.callback(["10.3.0.1"])
+        assert network.result(pending)
+        node.names.stopService()
+
+
+class TestHowMuch:
+    def test_h_r04_associations_at_a_time(self, network: Network, kept: Archive):
+        """RJ(2,3,2); another one has room, and so has it when one has left."""
+        node = one(network, kept, associations=2)
+        first, _ = node.taken("PEER"), node.taken("PEER")
+        assert node.refused("PEER") == (2, 3, 2)
+        assert node.taken("OTHER")
+        network.result(first.release())
+        assert node.taken("PEER")
+        assert node.refused("PEER") == (2, 3, 2)
+
+    def test_associations_per_minute(self, network: Network, kept: Archive):
+        node = one(network, kept, associations_per_minute=2)
+        for _ in range(2):
+            network.result(node.taken("PEER").release())
+        assert node.refused("PEER") == (2, 3, 2)
+        network.advance(62)
+        assert node.taken("PEER")
+
+    def test_operations_per_minute(self, network: Network, kept: Archive):
+        """On all its associations; the association goes on."""
+        node = one(network, kept, operations_per_minute=2)
+        first, second = node.taken("PEER"), node.taken("PEER")
+        assert network.result(dimse.echo(first)) == 0
+        assert network.result(dimse.echo(second)) == 0
+        with pytest.raises(StatusError, match="0x0213"):
+            network.result(dimse.echo(first))
+        network.advance(62)
+        assert network.result(dimse.echo(first)) == 0
+
+    @pytest.mark.parametrize(
+        ("quota", "period", "uid"),
+        [("bytes_per_hour", 3600, "1.6.1"), ("bytes_per_day", 86400, "1.7.1")],
+    )
+    def test_bytes(self, network: Network, kept: Archive, quota: str, period: int, uid: str):
+        """0xA700 for the instance that would be too much, which takes no room itself."""
+        node = one(network, kept, **{quota: 1500})
+        association = node.taken("PEER", contexts=[(CTImageStorage, [EXPLICIT])])
+        large = [data_set(f"{uid}.{n}", PatientComments="x" * 1000) for n in range(3)]
+        assert network.result(dimse.store(association, large[0])) == 0
+        with pytest.raises(StatusError, match="0xA700"):
+            network.result(dimse.store(association, large[1]))
+        assert network.result(dimse.store(association, data_set(f"{uid}.9"))) == 0
+        network.advance(period * 62 / 60)
+        association = node.taken("PEER", contexts=[(CTImageStorage, [EXPLICIT])])
+        assert network.result(dimse.store(association, large[1])) == 0
+
+
+class TestWhat:
+    def test_sop_classes_and_transfer_syntaxes(self, network: Network, kept: Archive):
+        node = one(
+            network, kept, sop_classes=(CTImageStorage,), store_transfer_syntaxes=(IMPLICIT,)
+        )
+        wanted: list[Any] = [
+            VERIFICATION,
+            (CTImageStorage, [EXPLICIT]),
+            (CTImageStorage, [EXPLICIT, IMPLICIT]),
+            (MRImageStorage, [IMPLICIT]),
+        ]
+        accepted = node.taken("PEER", contexts=wanted).contexts.values()
+        assert [(each.abstract_syntax, each.transfer_syntax) for each in accepted] == [
+            (VERIFICATION, EXPLICIT),
+            (CTImageStorage, IMPLICIT),
+        ]
+
+    def test_k37_other_destinations_are_as_unknown(self, network: Network, kept: Archive):
+        """Nobody is connected to, and the answer is that for one that is not there."""
+        peers = {
+            "PEER": KnownPeer(ae_title="PEER", destinations=("PEER",)),
+            "WS": KnownPeer(ae_title="WS", host="10.0.0.9", port=104),
+        }
+        node = Node(network, kept, Configuration(peers=peers))
+        association = node.taken("PEER", contexts=[STUDY_ROOT.move])
+        keys = data_set("1.2.1.1")
+        keys.QueryRetrieveLevel = "STUDY"
+        comments = []
+        for title in ("WS", "NO"):
+            with pytest.raises(StatusError, match="0xA801") as caught:
+                network.result(dimse.move(association, keys, title).result())
+            comments.append(str(caught.value).replace(title, "X"))
+        assert comments[0] == comments[1]
+
+    def test_a_scope_reaches_the_queries(self, network: Network, kept: Archive):
+        node = one(network, kept, scope={"InstitutionName": ("North",)})
+        contexts = [(CTImageStorage, [EXPLICIT]), STUDY_ROOT.find]
+        association = node.taken("PEER", contexts=contexts)
+        for uid, institution in (("1.8.1.1", "North"), ("1.9.1.1", "South")):
+            instance = data_set(uid, InstitutionName=institution)
+            assert network.result(dimse.store(association, instance)) == 0
+        keys = data_set("1.8.1.1")
+        keys.clear()
+        keys.QueryRetrieveLevel, keys.StudyInstanceUID = "STUDY", ["1.8", "1.9"]
+        (found,) = network.result(dimse.find(association, keys).result())
+        assert found.StudyInstanceUID == "1.8"
+
+    def test_a_peer_with_a_scope_has_no_steps_to_look_at(self, network: Network, kept: Archive):
+        retrieve = MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE
+        for title, given in (("PEER", 0), ("OTHER", 1)):
+            node = one(network, kept, scope={"Modality": ("CT",)})
+            assert len(node.taken(title, contexts=[retrieve]).contexts) == given
+
+
+def test_the_counters_of_one_that_is_gone_are_too(network: Network, kept: Archive):
+    node = one(network, kept)
+    node.taken("PEER")
+    node.configuration = Configuration(peers={"OTHER": KnownPeer(ae_title="OTHER")})
+    node.book.renew()
+    assert node.book._meters.keys() <= {"OTHER"}
+    assert node.refused("PEER") == (1, 1, 3)
