@@ -42,7 +42,7 @@ def server(pki: PKI, here: int, tmp_path_factory: pytest.TempPathFactory) -> Ite
     file.write_text(
         f'[[peers]]\nae_title = "HERE"\nhost = "127.0.0.1"\nport = {here}\ntls = true\n', "utf-8"
     )
-    with node(pki, folder / "store", "--config", file) as server:
+    with node(pki, folder / "store", "--allow-any", "--config", file) as server:
         yield server
 
 

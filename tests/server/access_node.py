@@ -16,6 +16,7 @@ import dimse
 from dimse import AssociationRejectedError, Limits, VerificationSCP
 from dimse.archive.archive import Archive
 from dimse.security.access import KnownPeer
+from dimse.security.identity import VerifiedUser
 from dimse.server.config import Configuration
 from dimse.server.names import Names
 from dimse.server.peers import PeerBook
@@ -82,7 +83,8 @@ class Node:
         )
 
     def admit(self, requesting: Any) -> Any:
-        return self.book.admission(self.scps, replace(requesting, **self.asks), self.user)
+        user = VerifiedUser(self.user) if self.user is not None else None
+        return self.book.admission(self.scps, replace(requesting, **self.asks), user)
 
     def ask(
         self,

@@ -242,7 +242,7 @@ async def test_a_move_to_a_peer_over_tls(
         tls = true
         """,
     )
-    service, address = made(tmp_path / "store", "--config", file, *given)
+    service, address = made(tmp_path / "store", "--allow-any", "--config", file, *given)
     console = pki.ca.issue("console", uses=[CLIENT])
     tls = ClientTLS(ca=pki.ca.path, certificate=console.path, key=console.key_path)
     instance = data_set("1.2.1.1")
