@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, sqlite_url
 from dimse.archive.objects import ObjectStore, StoredInstance, key_of
 from dimse.archive.reconciliation import WANTED, Reconciliation, read_object
+from dimse.archive.under_way import UnderWay
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Status
@@ -126,13 +128,13 @@ class Archive:
         self.index = Index(index or sqlite_url(self.folder), durable=durable)
         self._unknown_matches = unknown_matches
         self._forget_lost = forget_lost
-        self._in_thread = in_thread
+        self._in_thread = UnderWay(in_thread)
         self._audit = audit
         self._commit_thread = CommitThread() if in_thread is in_reactor_thread else None
         self._reconciliation = Reconciliation(self.index, self.objects, self.folder)
         self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
         self._department = Department(
-            self.index, self.objects.digest, in_thread, audit=audit, **department
+            self.index, self.objects.digest, self._in_thread, audit=audit, **department
         )
 
     def __str__(self) -> str:
@@ -157,20 +159,24 @@ class Archive:
             self.objects.close()
             if isinstance(error, SQLAlchemyError):
                 raise self.index.unusable(error) from error
+            if isinstance(error, OSError):
+                raise MisuseError(f"store {self.folder}: {error.strerror}") from error
             raise
         return self
 
     def close(self) -> "Deferred[None]":
-        """Let another server have them; fires when what is being committed is done."""
+        """Let another server have them; fires when what is being done in threads is done."""
 
         def idle(_: None) -> None:
             if self._commit_thread is not None:
                 self._commit_thread.stop()
+            with suppress(SQLAlchemyError):  # else a start finds rows without objects, and wonders
+                self.index.settle()
             self.index.close()
             self.objects.close()
 
         stopped = self._commits.idle().addCallback(lambda _: self._department.close())
-        return stopped.addCallback(idle)
+        return stopped.addCallback(lambda _: self._in_thread.idle()).addCallback(idle)
 
     def begin(self, instance: ReceivedInstance, operation: Operation) -> _Incoming:
         """A sink for one instance; raises `StatusError` when there is no room for it."""
@@ -276,6 +282,8 @@ class Archive:
             return self._reconciliation.add_all(progress)
         except SQLAlchemyError as error:
             raise self.index.unusable(error) from error
+        except OSError as error:
+            raise MisuseError(f"store {self.folder}: {error.strerror}") from error
         finally:
             self.index.close()
             self.objects.close()
@@ -294,7 +302,8 @@ class Archive:
         `destinations` are those of C-MOVE, as a `RetrieveSCP` takes them; results of commitment go
         there too, unless `reports` says where to. `ae_title` is who we are for the destinations of
         C-MOVE and for `notified` peers, and the Retrieve AE Title of matches; without it that is
-        what a peer called us, which should be so only where no other title is accepted.
+        what a peer called us, which should be so only where no other title is accepted. Raises
+        `MisuseError` when the index fails.
         """
         finder = query.Finder(
             self.index,

@@ -17,7 +17,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
@@ -61,6 +61,7 @@ class ObjectFolder:
 
     Used by one server at a time, which holds a lock. Below `reserve` bytes of free space nothing
     is taken any more. Another object under a key that is there is refused, unless it `replaces`.
+    What can be synced at once is, in `syncing`: threads of its own unless given.
     """
 
     log = Logger()
@@ -72,6 +73,7 @@ class ObjectFolder:
         durable: bool,
         reserve: int,
         replaces: bool = False,
+        syncing: Executor | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.durable = durable
@@ -82,7 +84,8 @@ class ObjectFolder:
         self._replaced: set[str] = set()
         self._reserve = reserve
         self._lock: int | None = None
-        self._syncing: ThreadPoolExecutor | None = None
+        self._syncing = syncing
+        self._threads: ThreadPoolExecutor | None = None  # our own
 
     def open(self) -> Self:
         """Lock the folder, make what is missing, remove what a crash has left.
@@ -99,12 +102,13 @@ class ObjectFolder:
 
     def close(self) -> None:
         """Let another server have the folder."""
-        if self._syncing is not None:
-            self._syncing.shutdown()
-            self._syncing = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+        lock, self._lock = self._lock, None  # it is closed also where that fails (close(2))
+        if lock is not None:
+            with suppress(OSError):  # nothing was written to it
+                os.close(lock)
 
     def identity(self) -> str:
         """What tells this folder from all others; made with the first call."""
@@ -207,9 +211,10 @@ class ObjectFolder:
         steps = [partial(outcome_of, partial(step, one)) for one in each]
         if len(steps) == 1:
             return [steps[0]()]
-        if self._syncing is None:
-            self._syncing = ThreadPoolExecutor(_SYNCS, "dimse-sync")
-        return list(self._syncing.map(lambda step: step(), steps))
+        if self._syncing is None and self._threads is None:
+            self._threads = ThreadPoolExecutor(_SYNCS, "dimse-sync")
+        executor: Any = self._syncing or self._threads
+        return list(executor.map(lambda step: step(), steps))
 
     def retract(self, objects: Iterable[PartialFile]) -> None:
         """Take their final names away again."""
@@ -295,7 +300,8 @@ class ObjectFolder:
         try:
             yield fd
         finally:
-            os.close(fd)
+            with suppress(OSError):  # what was read was read
+                os.close(fd)
 
     def _free(self) -> int:
         space = os.statvfs(self._incoming)

@@ -4,7 +4,7 @@ All of it blocks.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from errno import EIO
+from errno import EIO, EMFILE, ENFILE, ENOMEM
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ WANTED = frozenset(KEPT)
 
 _AT_ONCE = 1024 * 1024  # read of an object to index it again
 _LOST = 100  # instances that may be lost, or a hundredth of all, without asking
+_OF_NO_OBJECT = {EMFILE, ENFILE, ENOMEM}
 _A_FEW = 200  # instances that are indexed again in one transaction
 
 
@@ -128,7 +129,11 @@ class Reconciliation:
         return len(found)
 
     def _read(self, keys: Sequence[str]) -> tuple[list[StoredInstance], set[str]]:
-        """Objects, and the keys of those that cannot be read; a damaged one is set aside."""
+        """Objects, and the keys of those that cannot be read; a damaged one is set aside.
+
+        Raises `OSError` for what is not the fault of an object: it may have been acknowledged, and
+        its row not synced.
+        """
         found, unreadable = [], set()
         for key in keys:
             try:
@@ -136,6 +141,8 @@ class Reconciliation:
             except DimseError as error:
                 self._set_aside(key, error)
             except OSError as error:
+                if error.errno in _OF_NO_OBJECT:
+                    raise
                 if error.errno == EIO:
                     self._set_aside(key, error)
                 else:  # a matter of permissions, say: the object may be whole

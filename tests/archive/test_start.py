@@ -1,5 +1,6 @@
 """The start of an archive, and its rebuild: files and index are brought together."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -9,14 +10,54 @@ from unittest.mock import Mock, call
 
 import pytest
 import sqlalchemy as sa
+from twisted.internet.defer import CancelledError
 
 from dimse import MisuseError
 from dimse.archive import files
 from dimse.archive.archive import Archive
+from dimse.archive.files import ObjectFolder
 from dimse.archive.index import Index
 from dimse.archive.objects import key_of
 from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from tests.archive.archives import LIMITS, data_set, open_archive, put, texts, uids
+from tests.archive.storing import Hand
+
+
+def test_a_close_waits_for_what_is_done_in_threads(tmp_path: Path):
+    """Also for what was cancelled: its thread goes on, and uses the index."""
+    hand = Hand()
+    archive = Archive(tmp_path, limits=LIMITS, in_thread=hand).open()
+    asked = [archive._in_thread(lambda: archive.index.keys("0", "g")) for _ in range(2)]
+    asked[1].cancel()
+    asked[1].addErrback(lambda failure: failure.trap(CancelledError))
+    closed: list[None] = []
+    archive.close().addCallback(closed.append)
+    hand.go()
+    assert closed == []
+    with pytest.raises(MisuseError, match="another server"):
+        Archive(tmp_path, limits=LIMITS).open()
+    hand.go()
+    assert closed == [None]
+    with open_archive(tmp_path):
+        pass
+
+
+def test_a_lock_that_fails_to_close_is_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The number of its descriptor may be that of another file by then."""
+    objects = ObjectFolder(tmp_path, durable=False, reserve=0).open()
+    closed, close = [], os.close
+
+    def broken(fd: int) -> None:
+        close(fd)
+        closed.append(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", broken)
+        objects.close()
+        objects.close()
+    assert len(closed) == 1
+    objects.open().close()
 
 
 def rows(archive: Archive) -> dict[str, list[Any]]:
@@ -149,6 +190,44 @@ class TestStart:
             put(archive, data_set("1.2.1.2"))
             archive.index.remove([key_of("1.2.1.2")])
         assert levels == [1, 2, 1, 2]
+
+    def test_a_disk_that_fails_at_the_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        """No folder that could not be read is taken for an empty one."""
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+
+        def broken(*_: object) -> list[str]:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", broken)
+            with pytest.raises(MisuseError, match="Input/output error"):
+                Archive(tmp_path, limits=LIMITS).open()
+        with open_archive(tmp_path) as archive:
+            assert uids(archive) == ["1.2.1.1"]
+
+    def test_what_cannot_be_read_for_no_fault_of_its_own_stops_the_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """It may have been acknowledged, and lost its row with the power: no start without it."""
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+            archive.index.clear()
+        real = os.open
+
+        def broken(path: Any, *arguments: Any, **options: Any) -> int:
+            if str(path).endswith(".dcm"):
+                raise OSError(errno.EMFILE, "Too many open files")
+            return real(path, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", broken)
+            with pytest.raises(MisuseError, match="Too many open files"):
+                Archive(tmp_path, limits=LIMITS).open()
+            with pytest.raises(MisuseError, match="Too many open files"):
+                Archive(tmp_path, limits=LIMITS).rebuild()
+        with open_archive(tmp_path) as archive:
+            assert uids(archive) == ["1.2.1.1"]
 
     def test_a_damaged_object_is_told_of_and_does_not_stop_the_start(
         self, tmp_path: Path, log: list[dict[str, Any]]

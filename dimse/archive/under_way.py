@@ -1,0 +1,42 @@
+"""The steps that run in threads, counted: what they use is closed when none is under way."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+
+from dimse.services.partial_file import InThread
+
+
+class UnderWay:
+    """Runs steps as `in_thread` does, and tells when all have ended.
+
+    A step goes on in its thread when its Deferred is cancelled, and is under way until it ends.
+    """
+
+    def __init__(self, in_thread: InThread) -> None:
+        self._in_thread = in_thread
+        self._count = 0
+        self._waiters: list[Deferred[None]] = []
+
+    def __call__(self, step: Callable[[], Any]) -> "Deferred[Any]":
+        """Run a step."""
+        result: Deferred[Any] = Deferred()
+        self._count += 1
+        self._in_thread(step).addBoth(self._ended).addBoth(result.callback)
+        return result
+
+    def idle(self) -> "Deferred[None]":
+        """Fires when no step is under way."""
+        if not self._count:
+            return succeed(None)
+        self._waiters.append(Deferred())
+        return self._waiters[-1]
+
+    def _ended(self, outcome: Any) -> Any:
+        self._count -= 1
+        if not self._count:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                waiter.callback(None)
+        return outcome
