@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -16,7 +16,11 @@ from dimse.archive.index import Index
 from dimse.archive.objects import StoredInstance
 from dimse.archive.schema import COMMITMENTS
 from dimse.errors import DimseError, StatusError
-from dimse.message.status import INVALID_ARGUMENT_VALUE, RESOURCE_LIMITATION
+from dimse.message.status import (
+    INVALID_ARGUMENT_VALUE,
+    PROCESSING_FAILURE,
+    RESOURCE_LIMITATION,
+)
 from dimse.performing import Operation, escaped
 from dimse.services.commitment import report
 from dimse.services.commitment_information import (
@@ -99,17 +103,30 @@ class Commitments:
     async def request(self, request: CommitmentRequest, operation: Operation) -> None:
         """Keep a request, and report its result when it was answered.
 
-        Raises `StatusError` 0x0115 for a Transaction UID of the peer that is in use, and 0x0213
-        when too many requests of the peer wait.
+        Raises `StatusError` 0x0115 for a Transaction UID of the peer that is in use, 0x0213 when
+        too many requests of the peer wait, and 0x0110 when the database fails.
         """
         key = _Key(request.peer.ae_title, request.transaction_uid)
-        await self._in_thread(partial(self._keep, key, request))
+        if key in self._running:
+            why = "the Transaction UID is in use (PS3.4 J.3)"
+            raise StatusError(INVALID_ARGUMENT_VALUE, why, (TRANSACTION_UID,))
+        try:
+            await self._in_thread(partial(self._keep, key, request))
+        except SQLAlchemyError as error:
+            raise self._index.failed(error, PROCESSING_FAILURE) from error
         self._run(key, operation)
 
     def start(self) -> None:
-        """Go on with all requests that are kept; the index is open."""
-        rows = self._index.fetch(sa.select(COMMITMENTS.c.peer, COMMITMENTS.c.transaction_uid))
-        for key in {_Key(*row) for row in rows} - self._running.keys():
+        """Go on with all requests that are kept; the index is open.
+
+        Raises `MisuseError` when it fails.
+        """
+        kept = sa.select(COMMITMENTS.c.peer, COMMITMENTS.c.transaction_uid)
+        try:
+            rows = self._index.fetch(kept)
+        except SQLAlchemyError as error:
+            raise self._index.unusable(error) from error
+        for key in sorted({_Key(*row) for row in rows} - self._running.keys()):
             self._run(key, None)
 
     def stop(self) -> None:
@@ -129,8 +146,13 @@ class Commitments:
                 await self._reported(key, operation)
             except CancelledError:
                 raise
-            except Exception:  # noqa: BLE001  whatever the database says: the request stays in it
-                self.log.failure("commitment {uid}: the archive failed", uid=key.transaction_uid)
+            except Exception as error:  # noqa: BLE001  of the disk, say: the request stays kept
+                if isinstance(error, SQLAlchemyError):
+                    self._index.failed(error, PROCESSING_FAILURE)
+                else:
+                    self.log.failure(
+                        "commitment {uid}: the archive failed", uid=key.transaction_uid
+                    )
                 await deferLater(self._clock, _AFTER_A_FAILURE)
             else:
                 return
@@ -147,11 +169,8 @@ class Commitments:
             "failures": "",
             "attempts": 0,
         }
-        try:
-            self._index.change(COMMITMENTS.insert().values(row))
-        except IntegrityError:
-            why = "the Transaction UID is in use (PS3.4 J.3)"
-            raise StatusError(INVALID_ARGUMENT_VALUE, why, (TRANSACTION_UID,)) from None
+        # What is there is of a request that was refused: its commit had failed, or seemed to.
+        self._index.change(_of(COMMITMENTS.delete(), key), COMMITMENTS.insert().values(row))
 
     async def _reported(self, key: _Key, operation: Operation | None) -> None:
         """From a request that is kept to its end."""

@@ -10,7 +10,7 @@ from pydicom.uid import CTImageStorage, MRImageStorage
 from twisted.logger import LogLevel, formatEvent
 
 import dimse
-from dimse import CommitmentResult, CommitmentSCU, Reference, StatusError
+from dimse import CommitmentResult, CommitmentSCU, MisuseError, Reference, StatusError
 from dimse.archive import commitment
 from dimse.archive.archive import Archive
 from dimse.archive.objects import key_of
@@ -19,6 +19,7 @@ from dimse.services.dataset import encode
 from dimse.sop_classes import STORAGE_COMMITMENT_PUSH as PUSH
 from dimse.testing import Network
 from tests.archive.archives import data_set, open_archive, put
+from tests.archive.faults import faults
 from tests.archive.storing import Hand, instance
 from tests.wire import EXPLICIT
 
@@ -97,6 +98,12 @@ def path_of(archive: Archive, reference: Reference) -> Path:
     return path
 
 
+def database_error(archive: Archive, text: str) -> Exception:
+    """As the driver of its database raises it."""
+    error: Exception = archive.index._engine.dialect.loaded_dbapi.OperationalError(text)
+    return error
+
+
 def said(network: Network, level: LogLevel) -> list[str]:
     return [formatEvent(event) for event in network.events if event["log_level"] is level]
 
@@ -167,6 +174,43 @@ class TestRequests:
         with pytest.raises(StatusError, match="0x0115"):
             modality.ask(TWO)
         assert waiting(archive) == [TRANSACTION]
+
+    def test_a_database_that_fails_refuses(self, network: Network, archive: Archive):
+        """With a line in the log and no traceback; `network` looks at that."""
+        modality = Modality(network, archive)
+        with (
+            faults(
+                archive, ("do_execute",), 1, database_error(archive, "the disk is full"), ever=True
+            ),
+            pytest.raises(StatusError, match="0x0110"),
+        ):
+            modality.ask(ONE)
+        assert waiting(archive) == []
+        assert any("the disk is full" in line for line in said(network, LogLevel.error))
+
+    def test_a_request_that_was_kept_and_refused_can_be_repeated(
+        self, network: Network, archive: Archive
+    ):
+        """As when the connection to the database is lost before the commit is confirmed."""
+        modality = Modality(network, archive)
+        error = database_error(archive, "connection lost")
+        with (
+            faults(archive, ("do_commit",), 1, error, late=True),
+            pytest.raises(StatusError, match="0x0110"),
+        ):
+            modality.ask(ONE)
+        assert waiting(archive) == [TRANSACTION]
+        modality.ask(ONE)
+        network.run()
+        assert [result.committed for result in modality.results] == [(ONE,)]
+        assert waiting(archive) == []
+
+    def test_what_is_kept_cannot_be_read_at_the_start(self, archive: Archive):
+        with (
+            faults(archive, ("do_execute",), 1, database_error(archive, "locked"), ever=True),
+            pytest.raises(MisuseError, match="locked"),
+        ):
+            archive.scps()
 
     def test_too_many_of_one_peer(
         self, network: Network, archive: Archive, monkeypatch: pytest.MonkeyPatch
@@ -286,6 +330,17 @@ class TestReporting:
             f"MODALITY: the result of commitment {TRANSACTION} was not reported in 30 attempts: "
             "given up"
         )
+
+    def test_a_database_that_fails_as_databases_do(self, network: Network, archive: Archive):
+        """It says so in a line, without a traceback."""
+        modality = Modality(network, archive, listens=False)
+        modality.ask(ONE)
+        with faults(archive, ("do_execute",), 1, database_error(archive, "locked"), ever=True):
+            network.advance(10)
+        assert any("locked" in line for line in said(network, LogLevel.error))
+        modality.listen()
+        network.advance(60)
+        assert [result.committed for result in modality.results] == [(ONE,)]
 
     def test_a_database_that_fails(
         self, network: Network, archive: Archive, monkeypatch: pytest.MonkeyPatch
