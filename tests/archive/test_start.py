@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 from unittest.mock import Mock, call
 
@@ -20,6 +21,7 @@ from dimse.archive.index import Index
 from dimse.archive.objects import key_of
 from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from tests.archive.archives import LIMITS, data_set, open_archive, put, texts, uids
+from tests.archive.faults import faults
 from tests.archive.storing import Hand
 
 
@@ -72,6 +74,17 @@ def rows(archive: Archive) -> dict[str, list[Any]]:
         )
         for table in tables
     }
+
+
+def test_a_first_commit_that_seemed_to_fail_does_not_stop_the_next_start(tmp_path: Path):
+    """Its row without an object would look like a disk that is not mounted."""
+    with open_archive(tmp_path) as archive:
+        error = OperationalError("disk I/O error")
+        with faults(archive, ("do_commit",), 1, error, late=True):
+            assert put(archive, data_set("1.2.1.1")).status == 0xA700
+        assert archive.index.keys("0", "g") != []
+    with open_archive(tmp_path) as archive:
+        assert uids(archive) == []
 
 
 class TestStart:
