@@ -40,6 +40,9 @@ _CONGESTION = AssociateRJ(
     RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, _TEMPORARY_CONGESTION
 )
 
+_MOMENT = 1.0  # s for a request under way when a drain begins: to close would reset it unanswered
+_FAREWELL = 0.5  # s for an A-ABORT to reach its peer when the server stops
+
 
 class AcceptorFactory(ServerFactory):
     """Accepts associations for a set of SCPs.
@@ -82,7 +85,12 @@ class AcceptorFactory(ServerFactory):
         self._associated: Counter[str] = Counter()  # those with one, by address
         self._shares: Counter[str] = Counter()  # those with one, by the name of their share
         self._drained: Deferred[None] | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadlines: list[IDelayedCall] = []
+
+    def startFactory(self) -> None:
+        """A port listens: take associations, again if it is after a `drain` that has ended."""
+        if self._drained is not None and self._drained.called:
+            self._drained = None
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
         """The acceptor's side of a connection; None closes it at once."""
@@ -128,27 +136,39 @@ class AcceptorFactory(ServerFactory):
     def drain(self, grace: float) -> Deferred[None]:
         """Take no more associations, and let the open ones end.
 
-        Those that are left after `grace` seconds are aborted; another call can set a new time.
-        Fires when all are gone.
+        Who has connected has a moment to ask for one, and is rejected as transient. Those that
+        are left after `grace` seconds are aborted, and gone half a second later; another call can
+        set a new time. Fires when all are gone.
         """
         if self._drained is None:
             self._drained = Deferred()
             self.log.info("stopping: {count} connections are open", count=len(self._connections))
         if not self._drained.called:
-            if self._deadline is not None:
-                self._deadline.cancel()
-            self._deadline = self.clock.callLater(grace, self._abort_all)
+            self._drop_deadlines()
+            self._deadlines = [
+                self.clock.callLater(min(_MOMENT, grace), self._close_unassociated),
+                self.clock.callLater(grace, self._abort_all),
+            ]
             for connection in list(self._connections):
-                connection.end_unless_associated()
+                connection.end_admission()
             self._fire_when_empty()
         waiter: Deferred[None] = Deferred()
         self._drained.addCallback(lambda _: waiter.callback(None))
         return waiter
 
+    def _close_unassociated(self) -> None:
+        for connection in list(self._connections):
+            if connection.association is None:
+                connection.protocol.close_transport()
+
     def _abort_all(self) -> None:
-        self._deadline = None
         for connection in list(self._connections):
             connection.abort()
+
+    def _drop_deadlines(self) -> None:
+        for deadline in self._deadlines:
+            if deadline.active():
+                deadline.cancel()
 
     def _closed(self, connection: "_Connection") -> None:
         counter = self._waiting if connection.association is None else self._associated
@@ -160,8 +180,7 @@ class AcceptorFactory(ServerFactory):
 
     def _fire_when_empty(self) -> None:
         if self._drained is not None and not self._connections and not self._drained.called:
-            if self._deadline is not None:
-                self._deadline.cancel()
+            self._drop_deadlines()
             self._drained.callback(None)
 
     def policy(self, admission: Admission) -> Policy:
@@ -196,6 +215,7 @@ class _Connection:
         self.protocol = UpperLayerProtocol(self, factory.limits, factory.clock)
         self._factory = factory
         self._admitting: Deferred[Any] | None = None
+        self._asked: tuple[AssociateRQ, Peer] | None = None
         self._span: Span | None = None
         self._proposed = 0  # contexts
 
@@ -203,12 +223,15 @@ class _Connection:
         """End it, whatever state it is in."""
         if self.association is not None:
             self.association.abort("the server stops")
-        self.protocol.close_transport()
+        self.protocol.close_transport(_FAREWELL)
 
-    def end_unless_associated(self) -> None:
-        """Let it not wait for a request that would be refused."""
-        if self.association is None:
-            self.protocol.close_transport()
+    def end_admission(self) -> None:
+        """Reject what `admit` has not decided yet, whatever it makes of its cancellation."""
+        admitting, self._admitting = self._admitting, None
+        if admitting is not None:
+            assert self._asked is not None
+            self._reject(_CONGESTION, *self._asked)
+            admitting.cancel()
 
     # Establisher
 
@@ -227,18 +250,15 @@ class _Connection:
         requesting = Requesting(peer, request, host, encrypted, certificate)
         admitting: Deferred[Any] = maybeDeferred(factory.admit, requesting)
         self._admitting = admitting
-        protocol.expect_answer(lambda: self._too_slow(request, peer))
+        self._asked = request, peer
+        protocol.expect_answer(lambda: self._too_slow(peer))
         admitting.addCallbacks(self._admitted, self._refused, (request, peer), {}, (request, peer))
         admitting.addErrback(self._failed, request, peer)
 
-    def _too_slow(self, request: AssociateRQ, peer: Peer) -> None:
-        """Reject at once, whatever `admit` makes of its cancellation."""
-        admitting, self._admitting = self._admitting, None
-        assert admitting is not None
+    def _too_slow(self, peer: Peer) -> None:
         error = TimedOutError("associate", self._factory.limits.associate)
         self._factory.log.warn("{peer}: whether to admit it: {error}", peer=peer, error=error)
-        self._reject(_CONGESTION, request, peer)
-        admitting.cancel()
+        self.end_admission()
 
     def _admitted(self, admission: Admission | None, request: AssociateRQ, peer: Peer) -> None:
         if self._admitting is not None:  # else the peer has gone, and the verdict is dropped

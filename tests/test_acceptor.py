@@ -170,14 +170,50 @@ class TestDrain:
         assert drained.value is None
         assert net.clock.getDelayedCalls() == []
 
-    def test_what_is_no_association_does_not_hold_it_up(self, net: Net):
+    def test_h_r16_a_request_under_way_is_rejected_as_transient(self, net: Net):
+        """It has been sent already when the drain begins: to close would reset it unanswered."""
+        factory = net.acceptor()
+        late = net.client(factory)
+        drained = net.outcome(factory.drain(30))
+        late.send(RQ)
+        assert late.news == [CONGESTION]
+        late.link.near.loseConnection()
+        late.link.run()
+        assert drained.value is None
+        assert net.clock.getDelayedCalls() == []
+
+    @pytest.mark.parametrize(("grace", "seconds"), [(30, 1), (0.5, 0.5)])
+    def test_what_is_no_association_holds_it_up_for_a_moment(
+        self, net: Net, grace: float, seconds: float
+    ):
         factory = net.acceptor()
         silent = net.client(factory)
-        drained = net.outcome(factory.drain(30))
+        drained = net.outcome(factory.drain(grace))
         silent.link.run()
+        assert not silent.closed
+        silent.link.advance(seconds)
         assert silent.closed
         assert drained.value is None
         assert net.clock.getDelayedCalls() == []
+
+    def test_a_port_that_listens_again_takes_associations(self, net: Net):
+        """Once the drain has ended, and not before."""
+        factory = net.acceptor()
+        client = associated(net, factory)
+        factory.doStart()
+        drained = net.outcome(factory.drain(30))
+        factory.doStop()
+        factory.doStart()
+        assert rejected(net, factory) == CONGESTION
+        net.links[-1].near.loseConnection()
+        net.links[-1].run()
+        leave(client)
+        assert drained.value is None
+        factory.doStop()
+        factory.doStart()
+        again = associated(net, factory)
+        assert net.outcome(factory.drain(30)).firings == []
+        leave(again)
 
     def test_it_aborts_after_the_grace(self, net: Net):
         """Though one does not read."""
@@ -196,7 +232,7 @@ class TestDrain:
         assert client.news == [Abort(0, 0)]
         assert "the server stops" in str(client.subject.user.ended)
         assert drained.firings == []
-        deaf.link.advance(5)
+        deaf.link.advance(0.5)
         assert drained.value is None
 
     def test_twice(self, net: Net):

@@ -369,14 +369,16 @@ def test_the_connection_is_lost_while_it_waits(network: Network):
 
 
 def test_the_server_stops_while_it_waits(network: Network):
-    """Nobody has to decide about what would be refused."""
+    """Nobody has to decide about what is refused; the peer may come again (PS3.8 9.3.4)."""
     verdict, endpoint = Verdict(), network.endpoint()
     options: dict[str, Any] = {"admit": verdict, "reactor": network.clock}
     listener = network.result(listen(endpoint, [VerificationSCP()], **options))
     client = network.scripted_requestor(endpoint)
     client.send(RQ)
     assert verdict.cancelled == 0
-    network.result(listener.stop())
+    stopped = listener.stop()
+    network.run()
     assert verdict.cancelled == 1
-    assert client.closed
-    assert client.pdus == []
+    assert client.pdus == [AssociateRJ(2, 3, 1)]
+    client.close()
+    network.result(stopped)

@@ -287,14 +287,14 @@ class UpperLayerProtocol(Protocol):
         if not self.handshake.pending:
             self._machine.handle(Evt.Evt2, self._request)
 
-    def close_transport(self) -> None:
-        """Close politely, and after `Limits.close` in any case."""
+    def close_transport(self, seconds: float | None = None) -> None:
+        """Close politely, and after `Limits.close`, or `seconds`, in any case."""
         self._quiet()
         self._deaf = True
         self.transport.unregisterProducer()  # a registered one would keep it open
         self.transport.loseConnection()
         if not self._closed:
-            self._timers.start("close", self.transport.abortConnection)
+            self._timers.start("close", self.transport.abortConnection, seconds)
 
     def send(self, data: bytes) -> None:
         """Hand the bytes to the transport.
