@@ -42,6 +42,14 @@ class Limits:
     close: float = _limit(5, "s", "for a closing connection to end by itself", 0.001)
     grace: float = _limit(30, "s", "for open associations to finish when the server stops", 0)
 
+    commit: float = _limit(
+        # A disk that hangs answers never, and a node must end nevertheless.
+        10,
+        "s",
+        "for what is being committed when the store closes",
+        0.001,
+    )
+
     # Sizes, in bytes.
     maximum_length: int = _limit(
         # 128 KiB is what DCMTK sends at most; larger PDUs bring nothing once reads are 256 KiB.

@@ -16,7 +16,13 @@ from twisted.python.failure import Failure
 from dimse.archive import query, retrieval
 from dimse.archive.committing import CommitThread, GroupCommit
 from dimse.archive.department import Department
-from dimse.archive.files import DUPLICATES, ObjectFolder, is_durable, outcome_of
+from dimse.archive.files import (
+    DUPLICATES,
+    ObjectFolder,
+    is_durable,
+    outcome_of,
+    say_hanging,
+)
 from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, sqlite_url
 from dimse.archive.objects import ObjectStore, StoredInstance, key_of
@@ -70,7 +76,7 @@ class _Incoming:
             self.object.discard()
             raise
         self.stored = StoredInstance(
-            self._received, self._offset, self._length, self._digest.hexdigest(), attributes
+            self.received, self._offset, self._length, self._digest.hexdigest(), attributes
         )
         return self._archive.commit(self)
 
@@ -111,8 +117,11 @@ class Archive:
         forget_lost: bool = False,
         in_thread: InThread = in_reactor_thread,
         audit: AuditTrail | None = None,
+        clock: Any = None,
         **department: Any,
     ) -> None:
+        self._limits = limits or Limits()
+        self._clock = clock
         durable = is_durable(durability)
         self.folder = Path(folder)
         self.durability = durability
@@ -121,7 +130,7 @@ class Archive:
         own: Any = ObjectFolder(
             folder,
             durable=durable,
-            reserve=(limits or Limits()).disk_reserve,
+            reserve=self._limits.disk_reserve,
             replaces=duplicates == "replace",
         )
         self.objects: Any = own if objects is None else objects
@@ -134,7 +143,7 @@ class Archive:
         self._reconciliation = Reconciliation(self.index, self.objects, self.folder)
         self._commits = GroupCommit(self._commit, _discard, self._commit_thread or in_thread)
         self._department = Department(
-            self.index, self.objects.digest, self._in_thread, audit=audit, **department
+            self.index, self.objects.digest, self._in_thread, audit=audit, clock=clock, **department
         )
 
     def __str__(self) -> str:
@@ -165,9 +174,26 @@ class Archive:
         return self
 
     def close(self) -> "Deferred[None]":
-        """Let another server have them; fires when what is being done in threads is done."""
+        """Let another server have them; fires when what is being done in threads is done.
 
-        def idle(_: None) -> None:
+        After `Limits.commit` seconds it does not wait for that any more, and the log names what is
+        not committed.
+        """
+        seconds, clock = self._limits.commit, self._clock
+
+        def committed(hanging: list[_Incoming]) -> "Deferred[None]":
+            closed = self._department.close()
+            if hanging:  # its thread needs all of them
+                say_hanging(self.log, (each.received.sop_instance_uid for each in hanging))
+                return closed
+            return closed.addCallback(lambda _: self._in_thread.idle(seconds, clock)).addCallback(
+                ended
+            )
+
+        def ended(count: int) -> None:
+            if count:
+                self.log.critical("the disk hangs: {count} threads still read it", count=count)
+                return
             if self._commit_thread is not None:
                 self._commit_thread.stop()
             with suppress(SQLAlchemyError):  # else a start finds rows without objects, and wonders
@@ -175,8 +201,7 @@ class Archive:
             self.index.close()
             self.objects.close()
 
-        stopped = self._commits.idle().addCallback(lambda _: self._department.close())
-        return stopped.addCallback(lambda _: self._in_thread.idle()).addCallback(idle)
+        return self._commits.idle(seconds, clock).addCallback(committed)
 
     def begin(self, instance: ReceivedInstance, operation: Operation) -> _Incoming:
         """A sink for one instance; raises `StatusError` when there is no room for it."""

@@ -31,6 +31,7 @@ class GroupCommit(Generic[T]):
         self._failed = failed
         self._in_thread = in_thread
         self._queue: list[tuple[T, Deferred[int]]] = []
+        self._under_way: list[T] = []
         self._busy = False
         self._idle_waiters: list[Deferred[None]] = []
 
@@ -41,23 +42,27 @@ class GroupCommit(Generic[T]):
         self._next()
         return result
 
-    def idle(self) -> "Deferred[None]":
-        """Fires when nothing is being committed."""
+    def idle(self, seconds: float, clock: Any) -> "Deferred[list[T]]":
+        """Fires when nothing is being committed; after `seconds`, with what is not done yet."""
         if not self._busy:
-            return succeed(None)
+            return succeed([])
+        if clock is None:  # late, for whoever imports it installs it
+            from twisted.internet import reactor as clock
         waiter: Deferred[None] = Deferred()
+        waiter.addTimeout(seconds, clock, onTimeoutCancel=lambda *_: None)
         self._idle_waiters.append(waiter)
-        return waiter
+        return waiter.addCallback(lambda _: [*self._under_way, *(item for item, _ in self._queue)])
 
     def _next(self) -> None:
         if self._busy or not self._queue:
             return
         group, self._queue = self._queue, []
         self._busy = True
-        items = [item for item, _ in group]
+        items = self._under_way = [item for item, _ in group]
 
         def done(outcomes: list[Status | Failure]) -> None:
             self._busy = False
+            self._under_way = []
             self._next()
             if not self._busy:
                 waiters, self._idle_waiters = self._idle_waiters, []

@@ -345,7 +345,10 @@ class FileStore:
     done together in a thread: each file is synced and linked, then each folder is synced, and
     only then the successes are answered. The folder is opened by `open`, or with the first
     instance. There is no index, and nothing looks into the data sets: that is an `Archive`.
+    `clock` is the reactor.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -354,10 +357,14 @@ class FileStore:
         durability: str = "full",
         limits: Limits | None = None,
         in_thread: InThread = in_reactor_thread,
+        clock: Any = None,
     ) -> None:
-        reserve = (limits or Limits()).disk_reserve
+        self._limits = limits or Limits()
+        self._clock = clock
         self.durability = durability
-        self._objects = ObjectFolder(folder, durable=is_durable(durability), reserve=reserve)
+        self._objects = ObjectFolder(
+            folder, durable=is_durable(durability), reserve=self._limits.disk_reserve
+        )
         self._commits = GroupCommit(self._commit, discard, in_thread)
 
     def __str__(self) -> str:
@@ -388,8 +395,18 @@ class FileStore:
         return self._objects.path_of(key_of(sop_instance_uid))
 
     def close(self) -> "Deferred[None]":
-        """Let another server have the folder; fires when what is being committed is done."""
-        return self._commits.idle().addCallback(lambda _: self._objects.close())
+        """Let another server have the folder; fires when what is being committed is done.
+
+        After `Limits.commit` seconds it fires in any case, and the log names what is not done.
+        """
+
+        def idle(hanging: list[PartialFile]) -> None:
+            if hanging:  # its thread needs the folder
+                say_hanging(self.log, (Path(file.final).stem for file in hanging))
+            else:
+                self._objects.close()
+
+        return self._commits.idle(self._limits.commit, self._clock).addCallback(idle)
 
     def _commit(self, files: list[PartialFile]) -> list[Status | Failure]:
         outcomes = self._objects.commit(files)
@@ -414,6 +431,16 @@ def is_durable(durability: str) -> bool:
     if durability not in DURABILITIES:
         raise MisuseError(f"durability {durability!r} is none of {', '.join(DURABILITIES)}")
     return durability == "full"
+
+
+def say_hanging(log: Logger, names: Iterable[str]) -> None:
+    """Name in the log what a store could not commit before its end."""
+    hanging = list(names)
+    log.critical(
+        "the disk hangs: {count} instances are not committed: {names}",
+        count=len(hanging),
+        names=", ".join(hanging),
+    )
 
 
 def discard(files: Iterable[PartialFile]) -> None:

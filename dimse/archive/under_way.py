@@ -26,12 +26,16 @@ class UnderWay:
         self._in_thread(step).addBoth(self._ended).addBoth(result.callback)
         return result
 
-    def idle(self) -> "Deferred[None]":
-        """Fires when no step is under way."""
+    def idle(self, seconds: float, clock: Any) -> "Deferred[int]":
+        """Fires when no step is under way; after `seconds`, with the number of those that are."""
         if not self._count:
-            return succeed(None)
-        self._waiters.append(Deferred())
-        return self._waiters[-1]
+            return succeed(0)
+        if clock is None:  # late, for whoever imports it installs it
+            from twisted.internet import reactor as clock
+        waiter: Deferred[None] = Deferred()
+        waiter.addTimeout(seconds, clock, onTimeoutCancel=lambda *_: None)
+        self._waiters.append(waiter)
+        return waiter.addCallback(lambda _: self._count)
 
     def _ended(self, outcome: Any) -> Any:
         self._count -= 1

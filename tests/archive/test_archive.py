@@ -19,8 +19,9 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from twisted.internet.defer import gatherResults
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from dimse import PATIENT_ROOT, MisuseError, ReceivedInstance, StatusError
 from dimse.archive import migrations
@@ -29,7 +30,7 @@ from dimse.archive.attributes import Level
 from dimse.archive.identifier import keys_of
 from dimse.archive.index import Index
 from dimse.archive.matching import Universal
-from dimse.archive.objects import key_of
+from dimse.archive.objects import ABOVE_ALL, LOWEST, key_of
 from dimse.archive.schema import METADATA, STUDIES
 from dimse.archive.selection import Selection
 from dimse.services.dataset import encode
@@ -230,6 +231,35 @@ class TestIndexFails:
         failures = [event for event in log if event["log_level"] >= LogLevel.error]
         assert texts(failures) == [f"the index {archive.index} failed: OperationalError: is locked"]
         assert "statement" not in repr([event.get("log_failure") for event in log])
+
+
+class TestClosing:
+    def test_it_does_not_wait_for_a_disk_that_hangs(self, tmp_path: Path):
+        """What was not committed is in the log, and the archive stays taken: a thread uses it."""
+        hand, clock = Hand(), Clock()
+        archive = Archive(tmp_path, limits=LIMITS, in_thread=hand, clock=clock).open()
+        operation: Any = None
+        received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "A", "B")
+        sink = archive.begin(received, operation)
+        sink.write(memoryview(encode(data_set("1.2.1.1"), EXPLICIT)))
+        statuses: list[int] = []
+        sink.finish().addCallback(statuses.append)
+        closed: list[None] = []
+        archive.close().addCallback(closed.append)
+        clock.advance(9.9)
+        assert closed == []
+        with capturedLogs() as events:
+            clock.advance(0.1)
+        assert closed == [None]
+        (line,) = map(formatEvent, events)
+        assert line == "the disk hangs: 1 instances are not committed: 1.2.1.1"
+        with pytest.raises(MisuseError, match="another server"):
+            Archive(tmp_path).open()
+        hand.go()
+        assert statuses == [0]
+        archive.close()
+        assert clock.getDelayedCalls() == []
+        assert Archive(tmp_path).open().index.keys(LOWEST, ABOVE_ALL) == [key_of("1.2.1.1")]
 
 
 class TestCommitThread:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, execute
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from dimse.archive.files import FileStore
+from dimse.archive.objects import key_of
 from dimse.association import Association
 from dimse.errors import ConnectionLostError, MisuseError, StatusError
+from dimse.limits import Limits
 from dimse.message.messages import CStoreRSP
 from dimse.services.partial_file import PartialFile
 from dimse.services.storage import ReceivedInstance, StorageSCP
@@ -310,6 +312,30 @@ class TestFolder:
         assert [each.value for each in closed] == [None, None]
         FileStore(folder, limits=LIMITS).open().close()
         assert net.outcome(store.close()).value is None
+
+    def test_closing_does_not_wait_for_a_disk_that_hangs(self, net: Net, folder: Path):
+        """What was not committed is in the log; the folder stays locked while the thread lives."""
+        hand = Hand()
+        limits = Limits(disk_reserve=0, commit=7)
+        store = FileStore(folder, limits=limits, in_thread=hand, clock=net.clock)
+        for uid in ("1.2.3", "1.2.4"):
+            put(net, store, uid=uid)
+        closed = net.outcome(store.close())
+        net.clock.advance(6.9)
+        assert closed.firings == []
+        with capturedLogs() as events:
+            net.clock.advance(0.1)
+        assert closed.value is None
+        (line,) = map(formatEvent, events)
+        names = f"{key_of('1.2.3')}, {key_of('1.2.4')}"
+        assert line == f"the disk hangs: 2 instances are not committed: {names}"
+        with pytest.raises(MisuseError, match="another server"):
+            FileStore(folder, limits=LIMITS).open()
+        hand.go()
+        hand.go()
+        assert len(objects(store)) == 2
+        store.close()
+        assert net.clock.getDelayedCalls() == []
 
     def test_leftovers_are_removed(self, net: Net, store: FileStore):
         put(net, store)
