@@ -4,7 +4,6 @@ import sys
 from typing import Any
 
 import click
-from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.usage import UsageError
 
@@ -46,7 +45,7 @@ def _serve(options: Options) -> None:
         node = makeService(options)
         node.privilegedStartService()
         node.startService()
-    except (DimseError, CannotListenError) as error:
+    except DimseError as error:
         say(f"Error: {error}")
         raise SystemExit(FAILED) from error
     running.addSystemEventTrigger("before", "shutdown", node.stopService)

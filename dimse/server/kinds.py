@@ -99,6 +99,8 @@ def endpoint(value: Any) -> str:
     description = text(value)
     try:
         serverFromString(None, description)  # it is only looked at: nothing listens
+    except LookupError as error:
+        raise ValueError("systemd has passed no such socket") from error
     except Exception as error:
         raise ValueError(error) from error
     port = _PORT.search(description)

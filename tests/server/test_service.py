@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, capturedLogs, formatEvent
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from zope.interface import implementer
 
 from dimse import (
@@ -37,6 +37,7 @@ from dimse import (
     store,
 )
 from dimse.archive.archive import Archive
+from dimse.server.node import NotStartedError, State
 from dimse.server.options import Options
 from dimse.server.service import Node, makeService
 from tests.peers import free_port
@@ -65,6 +66,17 @@ class Endpoint:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port.getHost().port}"
+
+
+@implementer(IStreamServerEndpoint)
+class Never:
+    """A server endpoint that does not listen yet."""
+
+    def __init__(self) -> None:
+        self.listens: Deferred[Any] = Deferred()
+
+    def listen(self, factory: IProtocolFactory) -> "Deferred[Any]":
+        return self.listens
 
 
 @pytest.fixture
@@ -179,8 +191,110 @@ class TestStart:
         await deferLater(CLOCK, 0)
         assert is_free(port)
 
+    @pytest_twisted.ensureDeferred
+    async def test_a_port_in_use_is_misuse_and_frees_the_others(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            other = taken.getsockname()[1]
+            service = node(folder, *(f"tcp:{p}:interface=127.0.0.1" for p in (port, other)))
+            for begin in (start, Node.startService):
+                with pytest.raises(NotStartedError, match="Address already in use") as raised:
+                    begin(service)
+                assert raised.value.code == f"dimse does not start: {raised.value}"
+                await deferLater(CLOCK, 0)
+                assert is_free(port)
+                assert not is_locked(folder)
+        start(service)
+        assert not is_free(other)
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_is_taken_before_the_store_is_open(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        """Who connects meanwhile waits."""
+        endpoint = Endpoint()
+        service = node(folder, endpoint)
+        service.privilegedStartService()
+        connecting = associate(endpoint.address)
+        await deferLater(CLOCK, 0.1)
+        assert service._factory._connections == set()
+        assert not folder.exists()
+        service.startService()
+        async with connecting as association:
+            assert await echo(association) == 0
+        await service.stopService()
+
+    @pytest.mark.parametrize("privileged", [True, False])
+    @pytest_twisted.ensureDeferred
+    async def test_a_node_that_has_stopped_serves_again(
+        self, log: Sequence[LogEvent], folder: Path, privileged: bool
+    ) -> None:
+        endpoint = Endpoint()
+        service = node(folder, f"tcp:{free_port()}:interface=127.0.0.1", endpoint)
+        for _ in range(3):
+            (start if privileged else Node.startService)(service)
+            async with associate(endpoint.address, [CT_STORAGE]) as association:
+                assert len(association.refused) == 1
+            async with associate(endpoint.address) as association:
+                assert await echo(association) == 0
+            await service.stopService()
+            assert not is_locked(folder)
+
+    @pytest_twisted.ensureDeferred
+    async def test_not_before_it_has_stopped(self, log: Sequence[LogEvent], folder: Path) -> None:
+        endpoint = Endpoint()
+        service = node(folder, endpoint)
+        start(service)
+        association = await associate(endpoint.address)
+        stopped = service.stopService()
+        for begin in (Node.privilegedStartService, Node.startService):
+            with pytest.raises(NotStartedError, match="still stops"):
+                begin(service)
+        await association.release()
+        await stopped
+        start(service)
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
+    async def test_an_endpoint_that_fails_later_is_in_the_log(self, folder: Path) -> None:
+        """The others serve."""
+        endpoint, never = Endpoint(), Never()
+        with capturedLogs() as events:
+            service = node(folder, endpoint, never)
+            start(service)
+            never.listens.errback(OSError("no such network"))
+            async with associate(endpoint.address) as association:
+                assert await echo(association) == 0
+            await service.stopService()
+        (line,) = (formatEvent(e) for e in events if e["log_level"] is LogLevel.critical)
+        assert line == "no such network"
+
+    @pytest_twisted.ensureDeferred
+    async def test_states(self, log: Sequence[LogEvent], folder: Path) -> None:
+        states: list[State] = []
+        bounds = Limits(disk_reserve=0)
+        factory = AcceptorFactory([], limits=bounds, clock=CLOCK)
+        service = Node(
+            factory, Archive(folder, limits=bounds), [Endpoint()], on_state=states.append
+        )
+        start(service)
+        assert states == [State.READY]
+        await service.stopService()
+        assert states == [State.READY, State.STOPPING, State.STOPPED]
+
 
 class TestStop:
+    @pytest_twisted.ensureDeferred
+    async def test_twice(self, log: Sequence[LogEvent], folder: Path) -> None:
+        service = node(folder, Endpoint(), Never())
+        start(service)
+        for stopping in [service.stopService(), service.stopService()]:
+            await stopping
+        assert not is_locked(folder)
+
     @pytest_twisted.ensureDeferred
     async def test_before_start(self, log: Sequence[LogEvent], folder: Path) -> None:
         await node(folder, "tcp:0:interface=127.0.0.1", Endpoint()).stopService()
