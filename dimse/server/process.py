@@ -1,0 +1,76 @@
+"""What a node does to a process that is its own: signals, its end, and files that may be open."""
+
+import os
+import resource
+import signal
+from threading import Timer, current_thread, main_thread
+from typing import Any
+
+from twisted.logger import Logger
+
+from dimse.limits import Limits
+from dimse.server.node import State
+
+_EACH = 4  # files of an association: socket, partial file, and the same for a C-MOVE
+_OTHERS = 128  # index, log, threads of PostgreSQL, what Python itself has open
+_PATIENCE = 5.0  # s for threads to end; those that wait for a disk that hangs never do
+
+log = Logger()
+
+
+class OwnProcess:
+    """The end of a process that serves one node.
+
+    The first SIGTERM or SIGINT lets the node stop, the second one ends the process at once. When
+    threads hang it ends without them, with code 1.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._serves = self._ends = False
+        reactor.addSystemEventTrigger("before", "shutdown", self._begin_to_end)
+        # Ahead of the triggers that wait for threads, which come when these are first used.
+        reactor.addSystemEventTrigger("during", "shutdown", self._end_in_time)
+
+    def heard(self, state: State) -> None:
+        """The node is at `state` now."""
+        if state is State.READY:
+            self._serves = True
+        elif state is State.STOPPED:
+            self._serves = self._ends
+
+    def _begin_to_end(self) -> None:
+        self._ends = self._serves
+        if self._ends and current_thread() is main_thread():
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_DFL)
+
+    def _end_in_time(self) -> None:
+        if self._ends:
+            end = Timer(_PATIENCE, _end_at_once)
+            end.daemon = True
+            end.start()
+
+
+def _end_at_once() -> None:
+    log.critical("threads hang: the process ends without them")
+    os._exit(1)
+
+
+def allow_open_files(limits: Limits) -> None:
+    """Raise what the process may open to what `limits` need, or warn that it cannot be."""
+    needed = limits.connections + _EACH * limits.associations + _OTHERS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, needed))  # root may
+    except (OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        log.warn(
+            "{hard} files may be open, the limits of connections and associations need {needed}",
+            hard=hard,
+            needed=needed,
+        )
