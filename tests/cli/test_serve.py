@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import ROOT, dimse
+from tests.cli.archive import image
+from tests.cli.command import ROOT, dimse, start
 from tests.peers import STOP_SECONDS, Server, free_port, running
 from tests.scripted import ECHO, RELEASE_RQ, RQ
 
@@ -50,6 +51,62 @@ def test_a_signal_lets_an_open_association_finish(tmp_path: Path, how: signal.Si
             peer.sendall(RELEASE_RQ)
             assert peer.recv(65536)[0] == 6  # A-RELEASE-RP
         assert server.process.wait(STOP_SECONDS) == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_h_r16_a_second_signal_ends_it_at_once(tmp_path: Path, second: signal.Signals) -> None:
+    """Though an association is open, and its grace is not over."""
+    with (
+        serving(tmp_path, "--grace", "1000") as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=STOP_SECONDS) as peer,
+    ):
+        peer.sendall(RQ)
+        assert peer.recv(65536)[0] == 2  # A-ASSOCIATE-AC
+        server.process.send_signal(signal.SIGTERM)
+        while "stopping" not in server.log():
+            assert server.process.poll() is None
+        server.process.send_signal(second)
+        assert server.process.wait(STOP_SECONDS) == -second
+        assert peer.recv(65536) == b""
+
+
+HANGING = """
+import os, sys, threading
+from dimse.cli.main import main
+from dimse.server import process
+
+def hangs(fd, sync=os.fsync):
+    if threading.current_thread() is threading.main_thread():  # it starts as ever
+        return sync(fd)
+    print("fsync hangs", file=sys.stderr)
+    threading.Event().wait()
+
+os.fsync, process._PATIENCE = hangs, 0.1
+main()
+"""
+
+
+def test_h_r12_a_disk_that_hangs_does_not_hold_its_end(tmp_path: Path) -> None:
+    """The log names what is not committed, and the exit code is 1."""
+    file, port = tmp_path / "instance.dcm", free_port()
+    made = image("1.2.3.4", size=1000)
+    made.StudyInstanceUID = made.SeriesInstanceUID = "1.2.3"
+    made.save_as(file, enforce_file_format=True)
+    args = [sys.executable, "-c", HANGING, "serve", "--storage", tmp_path / "store"]
+    args += ["--listen", f"tcp:{port}:interface=127.0.0.1", "--disk-reserve", "0"]
+    args += ["--grace", "0.1", "--commit", "0.1"]
+    with (
+        running(args, port, {"PYTHONPATH": str(ROOT)}) as server,
+        start("store", "127.0.0.1", port, file) as sender,
+    ):
+        while "fsync hangs" not in server.log():
+            assert server.process.poll() is sender.poll() is None
+        server.process.terminate()
+        assert server.process.wait(STOP_SECONDS) == 1
+        sender.communicate(timeout=STOP_SECONDS)
+        assert sender.returncode == 1
+        assert "1 instances are not committed: 1.2.3.4" in server.log()
+        assert "threads hang: the process ends without them" in server.log()
 
 
 def test_configuration_file(tmp_path: Path) -> None:

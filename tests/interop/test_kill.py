@@ -1,6 +1,7 @@
-"""The node is killed at random moments while four associations send (H-R17).
+"""The node is killed, or told to end, while four associations send (H-R16, H-R17).
 
-`DIMSE_KILLS=100` sets the number of times, `DIMSE_SEED` the moments; both are printed.
+`DIMSE_KILLS=100` and `DIMSE_STOPS=100` set the numbers of times, `DIMSE_SEED` the moments; all are
+printed. With `DIMSE_STOPS` an end must come within a second after the grace.
 """
 
 import json
@@ -11,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -22,13 +23,16 @@ import pytest
 
 from tests.interop.archives import ROOT, script
 from tests.interop.corpus import read_head
-from tests.peers import twistd_dimse
+from tests.peers import Server, twistd_dimse
 
 pytestmark = pytest.mark.peer
 
 KILLS = int(os.environ.get("DIMSE_KILLS", "5"))
+STOPS = int(os.environ.get("DIMSE_STOPS", "3"))
+LATE = 1.0 if "DIMSE_STOPS" in os.environ else 20.0  # seconds after the grace: others may be busy
 SEED = os.environ.get("DIMSE_SEED") or str(random.randrange(10**9))
-LONGEST = 0.8  # seconds under load until the node is killed
+LONGEST = 0.8  # seconds under load until the node ends
+GRACE = 0.5  # s
 SAMPLE = 3  # instances that are retrieved each time
 ASSOCIATIONS = 4
 ROOT_UID = "1.2.826.0.1.3680043.10.7"
@@ -136,31 +140,56 @@ def check(
         assert clients.ask("get", port, study, series, uid) == [sent[uid]]
 
 
-def test_h_r17_no_acknowledged_instance_is_lost(tmp_path: Path):
-    """Killed, started and checked again and again, with full durability."""
+def under_load(
+    folder: Path, times: int, end: Callable[[Server, Path], None], *options: str
+) -> None:
+    """Start, check and `end` the node again and again, with full durability; then check all."""
     choose = random.Random(SEED)
-    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_KILLS={KILLS}\n")
-    store, starts = tmp_path / "store", []
+    store, starts = folder / "store", []
     kept, studies = Kept(store), list[str]()
-    with senders(tmp_path / "log") as clients:
-        for number in range(KILLS + 1):
+    with senders(folder / "log") as clients:
+        for number in range(times + 1):
             begin = time.monotonic()
-            with twistd_dimse(store) as node:
+            with twistd_dimse(store, *options) as node:
                 clients.ask("echo", node.port)
                 starts.append(time.monotonic() - begin)
                 check(store, kept, node.port, clients, studies, choose)
-                if number == KILLS:
+                if number == times:
                     break
                 studies = [f"{ROOT_UID}.{number}.{each}" for each in range(1, ASSOCIATIONS + 1)]
                 clients.begin("load", node.port, SEED, studies, 10**9)
                 with suppress(subprocess.TimeoutExpired):
                     node.process.wait(choose.uniform(0, LONGEST))
-                node.process.send_signal(signal.SIGKILL)
+                end(node, store)
                 clients.answer()
         sent, stored = clients.log()
     assert kept.unaltered()
-    assert len(stored) > KILLS  # there was a load
+    assert len(stored) > times  # there was a load
     sys.stdout.write(
         f"{len(stored)} of {len(sent)} acknowledged, {len(kept.instances())} kept; "
         f"start {median(starts):.2f} s, at most {max(starts):.2f} s\n"
     )
+
+
+def test_h_r17_no_acknowledged_instance_is_lost(tmp_path: Path):
+    """SIGKILL: what was begun is removed at the next start."""
+    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_KILLS={KILLS}\n")
+    under_load(tmp_path, KILLS, lambda node, store: node.process.send_signal(signal.SIGKILL))
+
+
+def test_h_r16_the_node_ends_in_time_and_leaves_nothing_behind(tmp_path: Path):
+    """SIGTERM (G19): the associations, which would never end, are aborted after the grace."""
+    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_STOPS={STOPS}\n")
+    ends = []
+
+    def stop(node: Server, store: Path) -> None:
+        begin = time.monotonic()
+        node.process.send_signal(signal.SIGTERM)
+        code = node.process.wait(GRACE + LATE)
+        ends.append(time.monotonic() - begin)
+        assert code in (0, -signal.SIGTERM), node.log()  # as twistd has it
+        assert "Traceback" not in node.log()
+        assert list((store / "incoming").iterdir()) == []
+
+    under_load(tmp_path, STOPS, stop, "--grace", str(GRACE))
+    sys.stdout.write(f"end {median(ends):.2f} s, at most {max(ends):.2f} s, grace {GRACE} s\n")
