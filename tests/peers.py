@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,12 @@ import pytest
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 SCRIPTS = Path(sys.executable).parent
-_OWN_PACKAGE = ("openssl", "strace")  # Debian's packages of their names; all else is DCMTK's
+_PACKAGES = {  # of Debian; all else is DCMTK's
+    "openssl": "openssl",
+    "strace": "strace",
+    "systemd-analyze": "systemd",
+    "systemd-socket-activate": "systemd",
+}
 
 Argument = str | Path
 
@@ -31,7 +36,7 @@ def tool(name: str) -> str:
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     path = shutil.which(name, path=os.pathsep.join(f for f in folders if Path(f) != SCRIPTS))
     if path is None:
-        message = f"no {name}: apt-get install {name if name in _OWN_PACKAGE else 'dcmtk'}"
+        message = f"no {name}: apt-get install {_PACKAGES.get(name, 'dcmtk')}"
         if os.environ.get("DIMSE_REQUIRE_PEERS") == "1":
             pytest.fail(message)
         pytest.skip(message)
@@ -113,6 +118,7 @@ def running(
     ready_port: int,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    pass_fds: Collection[int] = (),
 ) -> Iterator[Server]:
     """A server in a process group of its own that accepts connections on 127.0.0.1:`ready_port`.
 
@@ -129,6 +135,7 @@ def running(
                 env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(env or {}),
                 cwd=cwd,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         server = Server(process, ready_port, output)
         try:

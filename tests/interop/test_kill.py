@@ -185,11 +185,12 @@ def test_h_r16_the_node_ends_in_time_and_leaves_nothing_behind(tmp_path: Path):
     def stop(node: Server, store: Path) -> None:
         begin = time.monotonic()
         node.process.send_signal(signal.SIGTERM)
-        code = node.process.wait(GRACE + LATE)
+        code = node.process.wait(GRACE + 20)
         ends.append(time.monotonic() - begin)
         assert code in (0, -signal.SIGTERM), node.log()  # as twistd has it
         assert "Traceback" not in node.log()
         assert list((store / "incoming").iterdir()) == []
 
     under_load(tmp_path, STOPS, stop, "--grace", str(GRACE))
-    sys.stdout.write(f"end {median(ends):.2f} s, at most {max(ends):.2f} s, grace {GRACE} s\n")
+    sys.stdout.write(f"ends after {' '.join(f'{end:.2f}' for end in sorted(ends))} s\n")
+    assert max(ends) <= GRACE + LATE
