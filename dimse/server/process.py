@@ -1,11 +1,14 @@
 """What a node does to a process that is its own: signals, its end, and files that may be open."""
 
+import codecs
 import os
 import resource
 import signal
+from importlib import import_module
 from threading import Timer, current_thread, main_thread
 from typing import Any
 
+from pydicom.charset import python_encoding
 from twisted.logger import Logger
 
 from dimse.limits import Limits
@@ -14,6 +17,8 @@ from dimse.server.node import State
 _EACH = 4  # files of an association: socket, partial file, and the same for a C-MOVE
 _OTHERS = 128  # index, log, threads of PostgreSQL, what Python itself has open
 _PATIENCE = 5.0  # s for threads to end; those that wait for a disk that hangs never do
+
+_LATE = ("alembic.command", "alembic.config", "sqlalchemy.ext.compiler")
 
 log = Logger()
 
@@ -54,6 +59,15 @@ class OwnProcess:
 def _end_at_once() -> None:
     log.critical("threads hang: the process ends without them")
     os._exit(1)
+
+
+def import_early() -> None:
+    """Import what else is when it is needed: the user that `twistd --uid` makes of root may not
+    be able to read it."""
+    for name in _LATE:
+        import_module(name)
+    for encoding in {*python_encoding.values(), "idna", "unicode_escape"}:
+        codecs.lookup(encoding)
 
 
 def allow_open_files(limits: Limits) -> None:

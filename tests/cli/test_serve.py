@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.archive import image
 from tests.cli.command import ROOT, dimse, start
-from tests.peers import STOP_SECONDS, Server, free_port, running
+from tests.peers import STOP_SECONDS, Argument, Server, free_port, running
 from tests.scripted import ECHO, RELEASE_RQ, RQ
 
 COMMAND = [sys.executable, "-m", "dimse", "serve"]
@@ -92,7 +92,7 @@ def test_h_r12_a_disk_that_hangs_does_not_hold_its_end(tmp_path: Path) -> None:
     made = image("1.2.3.4", size=1000)
     made.StudyInstanceUID = made.SeriesInstanceUID = "1.2.3"
     made.save_as(file, enforce_file_format=True)
-    args = [sys.executable, "-c", HANGING, "serve", "--storage", tmp_path / "store"]
+    args: list[Argument] = [sys.executable, "-c", HANGING, "serve", "--storage", tmp_path / "store"]
     args += ["--listen", f"tcp:{port}:interface=127.0.0.1", "--disk-reserve", "0"]
     args += ["--grace", "0.1", "--commit", "0.1"]
     with (

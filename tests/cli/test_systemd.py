@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import ROOT, dimse
-from tests.peers import STOP_SECONDS, run, running, tool
+from tests.peers import STOP_SECONDS, Argument, run, running, tool
 
 NODE = "exec {python} -m dimse serve --storage {store} --disk-reserve 0"
 UNITS = ROOT / "docs"
@@ -77,8 +77,22 @@ def test_socket_activation(tmp_path: Path) -> None:
     """systemd-socket-activate starts the node when somebody connects."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    activate = [tool("systemd-socket-activate"), "-l", f"127.0.0.1:{port}", "--fdname=dicom"]
-    node = [sys.executable, "-m", "dimse", "serve", "--storage", tmp_path, "--disk-reserve", "0"]
+    activate: list[Argument] = [
+        tool("systemd-socket-activate"),
+        "-l",
+        f"127.0.0.1:{port}",
+        "--fdname=dicom",
+    ]
+    node: list[Argument] = [
+        sys.executable,
+        "-m",
+        "dimse",
+        "serve",
+        "--storage",
+        tmp_path,
+        "--disk-reserve",
+        "0",
+    ]
     listen = ["--listen", "systemd:domain=INET:name=dicom"]
     environ = {"PYTHONPATH": str(ROOT)}
     pythonpath = ["-E", f"PYTHONPATH={ROOT}"]
