@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, fail, succeed
 
 from dimse.errors import (
     AssociationAbortedError,
@@ -13,6 +13,7 @@ from dimse.errors import (
     MisuseError,
     StatusError,
 )
+from dimse.limits import Limits
 from dimse.message import command
 from dimse.message.base import Response
 from dimse.message.messages import MESSAGES, CCancelRQ, CFindRQ
@@ -104,7 +105,7 @@ class TestResponses:
         assert elements_of(client)["OffendingElement"] == (0x00100010, 0x00100020)
 
     @pytest.mark.parametrize("junk", [None, "0", b"\0\0", -1, 0x10000, 1.5])
-    def test_what_is_no_status(self, net: Net, client: RawPeer, junk: Any):
+    def test_h_r25_what_is_no_status(self, net: Net, client: RawPeer, junk: Any):
         """H-R25: a performer that returns junk has failed, and the association lives."""
         net.scp.on_finish = lambda sink: succeed(junk)
         client.send(STORE, data(b"ab"))
@@ -150,7 +151,7 @@ class TestResponses:
         assert [response.status for response in responses(client)] == [0]
 
     @pytest.mark.parametrize("where", ["on_begin", "on_write", "on_finish"])
-    def test_an_exception(self, net: Net, client: RawPeer, where: str):
+    def test_h_r25_an_exception(self, net: Net, client: RawPeer, where: str):
         """It becomes the response; the association lives, and the sink has one ending."""
 
         def crash(_: object) -> Any:
@@ -625,3 +626,53 @@ class TestPeer:
 
     def test_control_characters_do_not_reach_a_log(self):
         assert str(Peer("A\x1b[2J\n", "x")) == r"A\x1b[2J\n@x"
+
+
+class TestPerformersThatFail:
+    """H-R25: each is a matter of its own association."""
+
+    def test_h_r25_one_that_never_answers(self, net: Net):
+        """After `Limits.perform` that is the answer; the association lives, and so do others."""
+        working, net.scp.on_finish = net.scp.on_finish, lambda sink: Deferred()
+        factory = net.acceptor(limits=Limits(perform=5))
+        client, other = net.client(factory), net.client(factory)
+        for each in (client, other):
+            each.send(RQ)
+            each.received.clear()
+        client.send(STORE, data(b"ab"))
+        client.link.advance(4.9)
+        assert client.news == []
+        client.link.advance(0.1)
+        assert [response.status for response in responses(client)] == [0x0110]
+        net.scp.on_finish = working
+        for each in (client, other):
+            each.send(ECHO)
+            assert responses(each)[0].status == 0
+
+    def test_h_r25_one_that_fires_twice(self, net: Net, client: RawPeer):
+        """The second time is its own error, and nothing goes out."""
+        done: Deferred[int] = Deferred()
+        working, net.scp.on_finish = net.scp.on_finish, lambda sink: done
+        client.send(STORE, data(b"ab"))
+        done.callback(0)
+        with pytest.raises(AlreadyCalledError):
+            done.callback(0xA700)
+        net.run()
+        assert [response.status for response in responses(client)] == [0]
+        net.scp.on_finish = working
+        client.send(ECHO)
+        assert responses(client)[0].status == 0
+
+    def test_h_r25_one_that_answers_too_late(self, net: Net):
+        """What it says then is dropped."""
+        done: Deferred[int] = Deferred()
+        net.scp.on_finish = lambda sink: done
+        client = net.client(net.acceptor(limits=Limits(perform=5)))
+        client.send(RQ, STORE, data(b"ab"))
+        client.received.clear()
+        client.link.advance(5)
+        assert [response.status for response in responses(client)] == [0x0110]
+        if not done.called:  # it was not cancelled: it may be a thread
+            done.callback(0)
+        net.run()
+        assert client.news == []

@@ -95,6 +95,9 @@ class ObjectFolder:
         if self._lock is None:
             try:
                 self._prepare()
+            except MisuseError:
+                self.close()
+                raise
             except OSError as error:
                 self.close()  # else the next attempt takes it for prepared
                 raise MisuseError(f"store {self.folder}: {error.strerror}") from error
@@ -325,6 +328,7 @@ class ObjectFolder:
         if is_new:  # else its parent is none of ours, and may not be for us to read
             _sync_folder(self.folder.absolute().parent)
         self._replaced = {path.name.removesuffix(_SUFFIX) for path in self._old.iterdir()}
+        self._try_to_link()
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:
             part.unlink()
@@ -336,6 +340,22 @@ class ObjectFolder:
             )
         if leftovers:
             self.log.info("removed {count} partial files of an earlier run", count=len(leftovers))
+
+    def _try_to_link(self) -> None:
+        """What publishes an instance has to work here, and not across file systems."""
+        probe, link = self._incoming / "link.part", self._objects / "link"
+        link.unlink(missing_ok=True)
+        probe.touch(0o600)
+        try:
+            os.link(probe, link)
+            link.unlink()
+        except OSError as error:
+            raise MisuseError(
+                f"store {self.folder}: no hard link from incoming to objects can be made "
+                f"({error.strerror}): they must be on one file system that has hard links"
+            ) from error
+        finally:
+            probe.unlink()
 
 
 class FileStore:

@@ -148,7 +148,7 @@ class TestFailingDisk:
             store.open()
         store.open().close()
 
-    def test_reserve(self, net: Net, folder: Path):
+    def test_h_r13_reserve(self, net: Net, folder: Path):
         """H-R13: refused before anything is written."""
         store = FileStore(folder, limits=Limits(disk_reserve=2**62), in_thread=synchronously)
         error = put(net, store).value

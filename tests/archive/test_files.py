@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -347,13 +348,39 @@ class TestFolder:
         assert [path.name for path in leftovers(store)] == ["not ours.txt"]
         assert len(objects(store)) == 1
 
-    def test_one_server_at_a_time(self, store: FileStore):
+    def test_h_r21_one_server_at_a_time(self, store: FileStore):
         other = FileStore(store.folder, limits=LIMITS)
         for _ in range(2):
             with pytest.raises(MisuseError, match="another server"):
                 other.open()
         store.close()
         other.open().close()
+
+    @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
+    def test_h_r20_no_hard_links(self, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int):
+        """It is found out at the start, and not with the first instance."""
+
+        def link(*_: Any) -> None:
+            raise OSError(code, os.strerror(code))
+
+        store = FileStore(folder, limits=LIMITS)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "link", link)
+            with pytest.raises(MisuseError, match=f"{os.strerror(code)}.*one file system"):
+                store.open()
+        assert leftovers(store) == objects(store) == []
+        store.open().close()
+
+    def test_h_r20_two_file_systems(self, folder: Path):
+        memory = Path("/dev/shm")
+        if not memory.is_dir() or memory.stat().st_dev == folder.parent.stat().st_dev:
+            pytest.skip("all is on one file system")
+        with TemporaryDirectory(dir=memory) as elsewhere:
+            folder.mkdir()
+            (folder / "incoming").symlink_to(elsewhere)
+            with pytest.raises(MisuseError, match="one file system"):
+                FileStore(folder, limits=LIMITS).open()
+            assert os.listdir(elsewhere) == []
 
     def test_a_folder_that_cannot_be_made(self, tmp_path: Path):
         (tmp_path / "file").write_text("")
