@@ -178,7 +178,7 @@ def accepted(net: Net, transport: TCPTransport) -> TCPTransport:
 class TestTCP:
     SETTINGS: ClassVar = {"nodelay": True, "keepalive": True}
 
-    def test_options(self, tcp: TCPTransport):
+    def test_h_r24_options(self, tcp: TCPTransport):
         assert tcp.settings == self.SETTINGS
         assert tcp.bufferSize == READ_SIZE
         tcp.lose(ConnectionDone())
