@@ -7,7 +7,6 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IReactorTime,
 )
 from twisted.internet.protocol import ServerFactory
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 from dimse.admission import Admission, Admit, Requesting, Share
 from dimse.association import Association
 from dimse.budget import Budget
+from dimse.draining import FAREWELL, Drain
 from dimse.errors import (
     AssociationError,
     AssociationRejectedError,
@@ -39,9 +39,6 @@ _TEMPORARY_CONGESTION, _LOCAL_LIMIT_EXCEEDED = 1, 2  # PS3.8 9.3.4, source 3
 _CONGESTION = AssociateRJ(
     RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, _TEMPORARY_CONGESTION
 )
-
-_MOMENT = 1.0  # s for a request under way when a drain begins: to close would reset it unanswered
-_FAREWELL = 0.5  # s for an A-ABORT to reach its peer when the server stops
 
 
 class AcceptorFactory(ServerFactory):
@@ -84,13 +81,12 @@ class AcceptorFactory(ServerFactory):
         self._waiting: Counter[str] = Counter()  # those without association, by address
         self._associated: Counter[str] = Counter()  # those with one, by address
         self._shares: Counter[str] = Counter()  # those with one, by the name of their share
-        self._drained: Deferred[None] | None = None
-        self._deadlines: list[IDelayedCall] = []
+        self._drain: Drain | None = None
 
     def startFactory(self) -> None:
         """A port listens: take associations, again if it is after a `drain` that has ended."""
-        if self._drained is not None and self._drained.called:
-            self._drained = None
+        if self._drain is not None and self._drain.is_over:
+            self._drain = None
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
         """The acceptor's side of a connection; None closes it at once."""
@@ -109,7 +105,7 @@ class AcceptorFactory(ServerFactory):
 
     def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
         """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
-        if self._drained is not None:
+        if self._drain is not None:
             reason = _TEMPORARY_CONGESTION
         elif (
             self._associated.total() >= self.limits.associations
@@ -140,21 +136,16 @@ class AcceptorFactory(ServerFactory):
         are left after `grace` seconds are aborted, and gone half a second later; another call can
         set a new time. Fires when all are gone.
         """
-        if self._drained is None:
-            self._drained = Deferred()
+        if self._drain is None:
+            self._drain = Drain(self.clock, self._close_unassociated, self._abort_all)
             self.log.info("stopping: {count} connections are open", count=len(self._connections))
-        if not self._drained.called:
-            self._drop_deadlines()
-            self._deadlines = [
-                self.clock.callLater(min(_MOMENT, grace), self._close_unassociated),
-                self.clock.callLater(grace, self._abort_all),
-            ]
+        over = self._drain.when_over()
+        if not self._drain.is_over:
+            self._drain.within(grace)
             for connection in list(self._connections):
                 connection.end_admission()
-            self._fire_when_empty()
-        waiter: Deferred[None] = Deferred()
-        self._drained.addCallback(lambda _: waiter.callback(None))
-        return waiter
+            self._end_when_empty()
+        return over
 
     def _close_unassociated(self) -> None:
         for connection in list(self._connections):
@@ -165,23 +156,17 @@ class AcceptorFactory(ServerFactory):
         for connection in list(self._connections):
             connection.abort()
 
-    def _drop_deadlines(self) -> None:
-        for deadline in self._deadlines:
-            if deadline.active():
-                deadline.cancel()
-
     def _closed(self, connection: "_Connection") -> None:
         counter = self._waiting if connection.association is None else self._associated
         _leave(counter, connection.host)
         if connection.share is not None:
             _leave(self._shares, connection.share.name)
         self._connections.discard(connection)
-        self._fire_when_empty()
+        self._end_when_empty()
 
-    def _fire_when_empty(self) -> None:
-        if self._drained is not None and not self._connections and not self._drained.called:
-            self._drop_deadlines()
-            self._drained.callback(None)
+    def _end_when_empty(self) -> None:
+        if self._drain is not None and not self._connections and not self._drain.is_over:
+            self._drain.end()
 
     def policy(self, admission: Admission) -> Policy:
         """What is negotiated with a requestor that was admitted so."""
@@ -223,7 +208,7 @@ class _Connection:
         """End it, whatever state it is in."""
         if self.association is not None:
             self.association.abort("the server stops")
-        self.protocol.close_transport(_FAREWELL)
+        self.protocol.close_transport(FAREWELL)
 
     def end_admission(self) -> None:
         """Reject what `admit` has not decided yet, whatever it makes of its cancellation."""

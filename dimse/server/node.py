@@ -7,7 +7,7 @@ from importlib.metadata import version
 from threading import current_thread, main_thread
 from typing import Any, Protocol
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import AlreadyListened, CannotListenError
@@ -49,7 +49,7 @@ class Store(Protocol):
         """Fires when what was begun is done."""
 
 
-class Node(Service):
+class Node(MultiService):
     """Listens on some endpoints for one acceptor and its store, an archive mostly.
 
     The ports are bound with the privileges that `twistd --uid` gives up afterwards; the store is
@@ -70,6 +70,7 @@ class Node(Service):
         renew: Callable[[], object] | None = None,
         on_state: Callable[[State], object] = lambda state: None,
     ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted's is untyped
         self._factory = factory
         self._store = store
         self._endpoints = [_endpoint(endpoint) for endpoint in endpoints]
@@ -113,16 +114,17 @@ class Node(Service):
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, drain, close the store; fires when all is done."""
-        super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is untyped
         waiter: Deferred[None] = Deferred()
         if self._stopping is not None:
             self._stopping.addBoth(_pass_on, waiter)
             return waiter
         self._stopping = Deferred().addBoth(_pass_on, waiter)
         self._on_state(State.STOPPING)
+        parts: Deferred[Any] = maybeDeferred(super().stopService)
         stopped = self._unbind().addCallback(
             lambda _: self._factory.drain(self._factory.limits.grace)
         )
+        stopped.addCallback(lambda _: parts)
         stopped.addCallback(lambda _: self._close()).addBoth(self._stopped)
         return waiter
 

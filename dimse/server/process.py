@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from importlib import import_module
 from threading import Timer, current_thread, main_thread
 from typing import Any
@@ -14,6 +15,7 @@ from twisted.logger import Logger
 
 from dimse.limits import Limits
 from dimse.server.node import State
+from dimse.server.systemd import Systemd
 
 _EACH = 4  # files of an association: socket, partial file, and the same for a C-MOVE
 _OTHERS = 128  # index, log, threads of PostgreSQL, what Python itself has open
@@ -24,7 +26,21 @@ _LATE = ("alembic.command", "alembic.config", "sqlalchemy.ext.compiler")
 log = Logger()
 
 
-class OwnProcess:
+def own_process(reactor: Any, limits: Limits) -> Callable[[State], None]:
+    """Make a process fit for a node with these limits; what is to hear of each state of it."""
+    allow_open_files(limits)
+    if os.geteuid() == 0:
+        import_early()
+    ending, systemd = Ending(reactor), Systemd(os.environ, reactor)
+
+    def heard(state: State) -> None:
+        ending.heard(state)
+        systemd.heard(state)
+
+    return heard
+
+
+class Ending:
     """The end of a process that serves one node.
 
     The first SIGTERM or SIGINT lets the node stop, the second one ends the process at once. When

@@ -16,9 +16,10 @@ from dimse.errors import MisuseError
 from dimse.implementation import CALLING_AE_TITLE
 from dimse.server.auditing import AuditedStore, audit_trail
 from dimse.server.identity import Users
-from dimse.server.node import Node
+from dimse.server.node import Node, NotStartedError
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
+from dimse.server.process import count_steadily, own_process
 from dimse.services.verification import VerificationSCP
 
 try:
@@ -30,16 +31,24 @@ __all__ = ["Node", "Options", "makeService", "rebuild_index"]
 
 
 def makeService(options: Options) -> Node:
-    """The node that `options` describe, on the reactor that runs.
+    """The node that `options` describe, on the reactor that runs, in a process of its own.
 
     With a configuration file SIGHUP renews its peers, with one of passwords or of keys its users,
-    and with TLS its certificates. Raises `MisuseError` when these cannot be read. pydicom, whose
-    warnings quote what comes, falls silent in the whole process.
+    and with TLS its certificates. pydicom, whose warnings quote what comes, falls silent in the
+    whole process. Raises `NotStartedError` for what cannot be read or used.
     """
+    try:
+        return _made(options)
+    except MisuseError as error:
+        raise NotStartedError(error) from error
+
+
+def _made(options: Options) -> Node:
     _silence_pydicom()
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
     clock: Any = reactor
+    count_steadily(clock)
     configuration, limits = options.configuration, options.configuration.limits
     trail = audit_trail(configuration, clock)
     tls = options.tls
@@ -94,7 +103,8 @@ def makeService(options: Options) -> Node:
     renewed += [tls.renew] if configuration.tls.certificate is not None else []
     renew = partial(_renew, renewed) if renewed else None
     store = archive if trail is None else AuditedStore(archive, trail)
-    node = Node(factory, store, endpoints, renew=renew)
+    heard = own_process(clock, limits)
+    node = Node(factory, store, endpoints, renew=renew, on_state=heard)
     peers.names.setServiceParent(node)  # type: ignore[no-untyped-call]  # Twisted's is untyped
     return node
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import ROOT, dimse
-from tests.peers import STOP_SECONDS, Argument, run, running, tool
+from tests.peers import START_SECONDS, STOP_SECONDS, Argument, run, running, tool
 
 NODE = "exec {python} -m dimse serve --storage {store} --disk-reserve 0"
 UNITS = ROOT / "docs"
@@ -26,7 +26,7 @@ def notified(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket that systemd hears its services on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(str(tmp_path / "notify"))
-        notified.settimeout(STOP_SECONDS)
+        notified.settimeout(START_SECONDS)
         yield notified
 
 

@@ -183,7 +183,7 @@ def test_h_r18_the_clock_jumps(tmp_path: Path, days: int) -> None:
 
 
 def test_h_r23_no_memory(tmp_path: Path) -> None:
-    """As many large data sets as are allowed: who gets no memory fails alone."""
+    """More large data sets than there is room for: who gets no memory fails alone."""
     contexts = (
         PresentationContextRQ(1, VERIFICATION, (IMPLICIT,)),
         PresentationContextRQ(3, MPPS, (EXPLICIT,)),
@@ -199,9 +199,10 @@ def test_h_r23_no_memory(tmp_path: Path) -> None:
     )
     create = p_data((3, COMMAND | LAST, creating.encode(has_data_set=True)))
     fragment = bytes(100_000)
-    under = [tool("prlimit"), f"--as={512 * MIB}"]
+    under: list[Argument] = [tool("prlimit"), f"--as={512 * MIB}"]
+    unbounded = ["--kept-length", str(2**40)]
     with (
-        node(tmp_path / "store", under=under) as server,
+        node(tmp_path / "store", *unbounded, under=under) as server,
         closing(Client(server)) as client,
         ExitStack() as opened,
     ):

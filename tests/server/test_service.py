@@ -357,6 +357,12 @@ def instance(sop_class: str) -> Dataset:
 
 
 class TestMakeService:
+    def test_what_hinders_it_is_one_line(self, folder: Path) -> None:
+        options = Options()
+        options.parseOptions(["--storage", str(folder), "--index", "postgresql+none://user@host/x"])
+        with pytest.raises(NotStartedError, match="load plugin"):
+            makeService(options)
+
     @pytest_twisted.ensureDeferred
     async def test_answers_to_its_ae_titles_only(
         self, log: Sequence[LogEvent], folder: Path
