@@ -11,7 +11,12 @@ import pytest
 from tests.cli.command import ROOT, dimse
 from tests.peers import START_SECONDS, STOP_SECONDS, Argument, run, running, tool
 
-NODE = "exec {python} -m dimse serve --storage {store} --disk-reserve 0"
+PASSING = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 UNITS = ROOT / "docs"
 
 
@@ -44,8 +49,6 @@ def test_a_socket_is_passed_and_each_state_is_told(
     file = tmp_path / "dimse.toml"
     file.touch()
     port = listening.getsockname()[1]
-    place = {"python": sys.executable, "store": tmp_path / "store"}
-    command = f"LISTEN_PID=$$ {NODE.format(**place)} --config {file} --listen "
     environ = {
         "PYTHONPATH": str(ROOT),
         "LISTEN_FDS": "1",
@@ -53,7 +56,10 @@ def test_a_socket_is_passed_and_each_state_is_told(
         "NOTIFY_SOCKET": str(tmp_path / "notify"),
         "WATCHDOG_USEC": "1000000",
     }
-    args = ["sh", "-c", f"exec 3<&{listening.fileno()} && {command}systemd:domain=INET:name=dicom"]
+    options = ["--config", str(file), "--listen", "systemd:domain=INET:name=dicom"]
+    options += ["--storage", str(tmp_path / "store"), "--disk-reserve", "0"]
+    node = [sys.executable, "-m", "dimse", "serve", *options]
+    args = [sys.executable, "-c", PASSING, str(listening.fileno()), *node]
     with running(args, port, environ, pass_fds=[listening.fileno()]) as server:
         listening.close()
         assert hear(notified) == "READY=1"
