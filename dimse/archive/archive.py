@@ -14,14 +14,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dimse.archive import query, retrieval
-from dimse.archive.committing import CommitThread, GroupCommit
+from dimse.archive.committing import CommitThread, GroupCommit, outcome_of, say_hanging
 from dimse.archive.department import Department
 from dimse.archive.files import (
     DUPLICATES,
     ObjectFolder,
     is_durable,
-    outcome_of,
-    say_hanging,
 )
 from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, sqlite_url
@@ -50,7 +48,7 @@ class _Incoming:
     ) -> None:
         self.operation = operation
         head = file_head(received)
-        self._received = received
+        self.received = received
         self._scan = HeaderScan(received, WANTED)
         self._digest = sha256()
         self._offset = len(head)

@@ -1,16 +1,18 @@
 """Group commit: what several associations want on the disk goes there in one go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from dimse.errors import StatusError
 from dimse.message.status import Status
-from dimse.services.partial_file import InThread
+from dimse.services.partial_file import InThread, refused
 
 T = TypeVar("T")
 
@@ -108,6 +110,26 @@ class CommitThread:
             with suppress(ValueError):  # the shutdown has taken it away already
                 running.removeSystemEventTrigger(self._trigger)
             pool.stop()
+
+
+def outcome_of(step: Callable[[], Any]) -> Any:
+    """What a step returns, or a Failure with the status that it, or its `OSError`, earns."""
+    try:
+        return step()
+    except StatusError:
+        return Failure()
+    except OSError as error:
+        return Failure(refused(error))
+
+
+def say_hanging(log: Logger, names: Iterable[str]) -> None:
+    """Name in the log what a store could not commit before its end."""
+    hanging = list(names)
+    log.critical(
+        "the disk hangs: {count} instances are not committed: {names}",
+        count=len(hanging),
+        names=", ".join(hanging),
+    )
 
 
 def settle(result: "Deferred[int]", outcome: Any) -> None:

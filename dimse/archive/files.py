@@ -29,7 +29,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dimse.archive.committing import GroupCommit, settle
+from dimse.archive.committing import GroupCommit, outcome_of, say_hanging, settle
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
@@ -37,7 +37,13 @@ from dimse.message.status import DUPLICATE_SOP_INSTANCE, OUT_OF_RESOURCES, Statu
 from dimse.performing import Operation
 from dimse.services.instance import Instance
 from dimse.services.part10 import file_head
-from dimse.services.partial_file import InThread, PartialFile, in_reactor_thread, refused
+from dimse.services.partial_file import (
+    InThread,
+    PartialFile,
+    in_reactor_thread,
+    refused,
+    try_to_publish,
+)
 from dimse.services.storage import ReceivedInstance
 
 DURABILITIES = {
@@ -95,12 +101,10 @@ class ObjectFolder:
         if self._lock is None:
             try:
                 self._prepare()
-            except MisuseError:
-                self.close()
-                raise
-            except OSError as error:
+            except (MisuseError, OSError) as error:
                 self.close()  # else the next attempt takes it for prepared
-                raise MisuseError(f"store {self.folder}: {error.strerror}") from error
+                why = error.strerror if isinstance(error, OSError) else error
+                raise MisuseError(f"store {self.folder}: {why}") from error
         return self
 
     def close(self) -> None:
@@ -319,7 +323,7 @@ class ObjectFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(lock)
-            raise MisuseError(f"store {self.folder}: another server uses it") from error
+            raise MisuseError("another server uses it") from error
         self._lock = lock
         for shard in _SHARDS:
             (self._objects / shard).mkdir(mode=0o700, exist_ok=True)
@@ -328,7 +332,7 @@ class ObjectFolder:
         if is_new:  # else its parent is none of ours, and may not be for us to read
             _sync_folder(self.folder.absolute().parent)
         self._replaced = {path.name.removesuffix(_SUFFIX) for path in self._old.iterdir()}
-        self._try_to_link()
+        try_to_publish(self._incoming / "link.part", self._objects / "link")
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:
             part.unlink()
@@ -340,22 +344,6 @@ class ObjectFolder:
             )
         if leftovers:
             self.log.info("removed {count} partial files of an earlier run", count=len(leftovers))
-
-    def _try_to_link(self) -> None:
-        """What publishes an instance has to work here, and not across file systems."""
-        probe, link = self._incoming / "link.part", self._objects / "link"
-        link.unlink(missing_ok=True)
-        probe.touch(0o600)
-        try:
-            os.link(probe, link)
-            link.unlink()
-        except OSError as error:
-            raise MisuseError(
-                f"store {self.folder}: no hard link from incoming to objects can be made "
-                f"({error.strerror}): they must be on one file system that has hard links"
-            ) from error
-        finally:
-            probe.unlink()
 
 
 class FileStore:
@@ -453,30 +441,10 @@ def is_durable(durability: str) -> bool:
     return durability == "full"
 
 
-def say_hanging(log: Logger, names: Iterable[str]) -> None:
-    """Name in the log what a store could not commit before its end."""
-    hanging = list(names)
-    log.critical(
-        "the disk hangs: {count} instances are not committed: {names}",
-        count=len(hanging),
-        names=", ".join(hanging),
-    )
-
-
 def discard(files: Iterable[PartialFile]) -> None:
     """Remove their names in `incoming`."""
     for file in files:
         file.discard()
-
-
-def outcome_of(step: Callable[[], Any]) -> Any:
-    """What a step returns, or a Failure with the status that it, or its `OSError`, earns."""
-    try:
-        return step()
-    except StatusError:
-        return Failure()
-    except OSError as error:
-        return Failure(refused(error))
 
 
 def _sync_folder(folder: str | Path) -> None:

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from dimse.errors import DimseError, StatusError
+from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.message.status import (
     CANNOT_UNDERSTAND,
     DUPLICATE_SOP_INSTANCE,
@@ -130,6 +131,22 @@ class PartialFile:
             return same
         finally:
             os.close(fd)
+
+
+def try_to_publish(part: Path, final: Path) -> None:
+    """Whether the file system can do what `PartialFile.publish` does; raises `MisuseError`."""
+    final.unlink(missing_ok=True)
+    part.touch(0o600)
+    try:
+        os.link(part, final)
+        final.unlink()
+    except OSError as error:
+        raise MisuseError(
+            f"no hard link from {part.parent.name} to {final.parent.name} can be made "
+            f"({error.strerror}): they must be on one file system that has hard links"
+        ) from error
+    finally:
+        part.unlink()
 
 
 def refused(error: OSError) -> StatusError:
