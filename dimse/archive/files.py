@@ -103,7 +103,7 @@ class ObjectFolder:
                 self._prepare()
             except (MisuseError, OSError) as error:
                 self.close()  # else the next attempt takes it for prepared
-                why = error.strerror if isinstance(error, OSError) else error
+                why = getattr(error, "strerror", error)
                 raise MisuseError(f"store {self.folder}: {why}") from error
         return self
 
@@ -124,6 +124,7 @@ class ObjectFolder:
             return path.read_text("ascii").strip()
         except FileNotFoundError:
             identity, part = secrets.token_hex(16), self._incoming / "store-id.part"
+        part.touch(0o600)
         with part.open("w", encoding="ascii") as file:
             file.write(f"{identity}\n")
             file.flush()

@@ -1,16 +1,18 @@
 """What a node does to a process that is its own: signals, its end, and files that may be open."""
 
 import codecs
+import encodings
 import os
 import resource
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
+from pkgutil import iter_modules
 from threading import Timer, current_thread, main_thread
 from typing import Any
 
-from pydicom.charset import python_encoding
 from twisted.logger import Logger
 
 from dimse.limits import Limits
@@ -92,8 +94,9 @@ def import_early() -> None:
     be able to read it."""
     for name in _LATE:
         import_module(name)
-    for encoding in {*python_encoding.values(), "idna", "unicode_escape"}:
-        codecs.lookup(encoding)
+    for module in iter_modules(encodings.__path__):
+        with suppress(LookupError):  # of another platform
+            codecs.lookup(module.name)
 
 
 def allow_open_files(limits: Limits) -> None:

@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, execute
 
 from dimse import FileStore, NormalizedSCP, QuerySCP, StorageSCP, associate, echo, find
+from dimse.archive.committing import GroupCommit
 from dimse.association import Association
 from dimse.limits import Limits
 from dimse.message.messages import CFindRQ, NSetRQ
@@ -136,6 +137,13 @@ def grace(net: Net, **limits: Any) -> Callable[[], object]:
     return lambda: client.news
 
 
+def commit(net: Net, **limits: Any) -> Callable[[], object]:
+    pending: GroupCommit[None] = GroupCommit(lambda _: [], lambda _: None, lambda _: Deferred())
+    pending.add(None)
+    closed = net.outcome(pending.idle(Limits(**limits).commit, net.clock))
+    return lambda: closed.firings
+
+
 TIMES: Mapping[str, Callable[..., Callable[[], object]]] = {
     "artim": artim,
     "connect": connect,
@@ -147,6 +155,7 @@ TIMES: Mapping[str, Callable[..., Callable[[], object]]] = {
     "progress": progress,
     "close": close,
     "grace": grace,
+    "commit": commit,
 }
 
 
