@@ -34,6 +34,7 @@ from dimse.ul.explanation import omissions
 from dimse.ul.negotiation import Policy, SupportedContext, is_ae_title, negotiate
 from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
+from dimse.ul.turns import Turns
 
 _TEMPORARY_CONGESTION, _LOCAL_LIMIT_EXCEEDED = 1, 2  # PS3.8 9.3.4, source 3
 _CONGESTION = AssociateRJ(
@@ -72,12 +73,13 @@ class AcceptorFactory(ServerFactory):
         self.limits = limits
         self.budget = Budget(limits.kept_length)
         self.clock = clock
+        self.turns = Turns(clock)
         self.scps = tuple(scps)
         self.admit = admit
         self.audit = audit
         self._titles = titles or None
         self._policy = self._policy_of(self.scps, limits)
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # in their order
         self._waiting: Counter[str] = Counter()  # those without association, by address
         self._associated: Counter[str] = Counter()  # those with one, by address
         self._shares: Counter[str] = Counter()  # those with one, by the name of their share
@@ -91,17 +93,34 @@ class AcceptorFactory(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
         """The acceptor's side of a connection; None closes it at once."""
         host = _host(addr)
-        if self._waiting.total() >= self.limits.connections or (
-            host and self._waiting[host] >= self.limits.connections_per_address
-        ):
+        most = self.limits.connections_per_address
+        if (host and self._waiting[host] >= most) or not self._has_room(host):
             self.log.warn("{host}: too many connections without association", host=host)
             return None
         connection = _Connection(self, host)
         self._waiting[host] += 1
-        self._connections.add(connection)
+        self._connections[connection] = None
         connection.protocol.factory = self
         connection.protocol.when_closed().addCallback(lambda _: self._closed(connection))
         return connection.protocol
+
+    def _has_room(self, host: str) -> bool:
+        """Whether one more may wait to ask for an association.
+
+        When all places are taken, who has waited longest from the address that has most of them
+        gives his to a newcomer whose address has fewer: no crowd keeps the others out.
+        """
+        if self._waiting.total() < self.limits.connections:
+            return True
+        [(crowd, waiting)] = self._waiting.most_common(1)
+        if waiting <= self._waiting[host] + 1:
+            return False
+        for connection in self._connections:
+            if connection.association is None and connection.host == crowd:
+                break
+        self._forget(connection)  # now, for its end may come later
+        connection.protocol.transport.abortConnection()
+        return True
 
     def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
         """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
@@ -157,12 +176,16 @@ class AcceptorFactory(ServerFactory):
             connection.abort()
 
     def _closed(self, connection: "_Connection") -> None:
+        if connection in self._connections:
+            self._forget(connection)
+        self._end_when_empty()
+
+    def _forget(self, connection: "_Connection") -> None:
         counter = self._waiting if connection.association is None else self._associated
         _leave(counter, connection.host)
         if connection.share is not None:
             _leave(self._shares, connection.share.name)
-        self._connections.discard(connection)
-        self._end_when_empty()
+        del self._connections[connection]
 
     def _end_when_empty(self) -> None:
         if self._drain is not None and not self._connections and not self._drain.is_over:
@@ -197,7 +220,7 @@ class _Connection:
         self.host = host
         self.association: Association | None = None
         self.share: Share | None = None
-        self.protocol = UpperLayerProtocol(self, factory.limits, factory.clock)
+        self.protocol = UpperLayerProtocol(self, factory.limits, factory.clock, turns=factory.turns)
         self._factory = factory
         self._admitting: Deferred[Any] | None = None
         self._asked: tuple[AssociateRQ, Peer] | None = None

@@ -1,5 +1,6 @@
 """Listening for associations: `listen()`, with TLS or without (PS3.8 7.1, 9.1.4)."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from dimse.limits import Limits
 from dimse.performing import SCP
 from dimse.security.tls import ServerContext, ServerTLS
 from dimse.security.trail import AuditTrail
+
+# Connections that wait in the kernel until they are accepted. Twisted's 50 are full in a moment of
+# a flood; then whoever connects waits for TCP to try again, a second at first.
+BACKLOG = 1024
+
+_TCP = re.compile(r"(?:haproxy:)?tcp6?:(?!.*backlog=)")
 
 
 class Listener:
@@ -58,6 +65,14 @@ class Listener:
         return self._factory.drain(seconds)
 
 
+def server_endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:
+    """The server endpoint of a string; one of TCP without a backlog of its own has `BACKLOG`."""
+    if _TCP.match(description):
+        description += f":backlog={BACKLOG}"
+    endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    return endpoint
+
+
 def listen(
     endpoint: str | IStreamServerEndpoint,
     scps: Sequence[SCP],
@@ -92,7 +107,7 @@ def listen(
         audit=audit,
     )
     context = tls.load() if isinstance(tls, ServerTLS) else tls
-    server: Any = serverFromString(reactor, endpoint) if isinstance(endpoint, str) else endpoint
+    server: Any = server_endpoint(endpoint, reactor) if isinstance(endpoint, str) else endpoint
     if context is not None:
         server = context.secured(server, reactor)
     listening: Deferred[IListeningPort] = server.listen(factory)

@@ -13,7 +13,7 @@ from dimse.acceptor import AcceptorFactory
 from dimse.admission import Admission
 from dimse.errors import MisuseError
 from dimse.limits import Limits
-from dimse.listening import listen
+from dimse.listening import BACKLOG, listen
 from dimse.services.verification import VerificationSCP
 from dimse.ul.identity import username
 from dimse.ul.negotiation import SupportedContext, propose
@@ -148,7 +148,7 @@ class TestAssociations:
         factory = net.acceptor()
         for number in range(5):
             leave(associated(net, factory, f"10.0.0.{number}"))
-        assert (factory._connections, factory._waiting, factory._associated) == (set(), {}, {})
+        assert (factory._connections, factory._waiting, factory._associated) == ({}, {}, {})
 
 
 class TestDrain:
@@ -264,6 +264,21 @@ class TestListen:
         assert (port, interface) == (11112, "127.0.0.1")
         assert isinstance(factory, AcceptorFactory)
         assert listener.address.port == 11112
+
+    @pytest.mark.parametrize(
+        ("endpoint", "backlog"),
+        [
+            ("tcp:11112", BACKLOG),
+            ("tcp:11112:interface=127.0.0.1", BACKLOG),
+            ("tcp:port=11112:backlog=7", 7),
+        ],
+    )
+    def test_h_r07_many_can_wait_to_be_accepted(
+        self, net: Net, reactor: Any, endpoint: str, backlog: int
+    ):
+        """More than the 50 of Twisted, unless the endpoint says how many."""
+        net.outcome(listen(endpoint, [net.scp], reactor=reactor))
+        assert reactor.tcpServers[0][2] == backlog
 
     def test_stop(self, net: Net, reactor: Any):
         """It waits for the open associations, by default `Limits.grace` seconds."""

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python.usage import UsageError
 
 from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
 from dimse.implementation import CALLING_AE_TITLE
+from dimse.listening import server_endpoint
 from dimse.server.auditing import AuditedStore, audit_trail
 from dimse.server.identity import Users
 from dimse.server.node import Node, NotStartedError
@@ -94,10 +93,10 @@ def _made(options: Options) -> Node:
         admit=users.identification.admit(admissions) if users else admissions,
         audit=trail,
     )
-    endpoints: list[str | IStreamServerEndpoint] = [*configuration.endpoints]
+    endpoints = [server_endpoint(each, reactor) for each in configuration.endpoints]
     for each in configuration.tls_endpoints:
         assert tls.server is not None
-        endpoints.append(tls.server.secured(serverFromString(reactor, each), clock))
+        endpoints.append(tls.server.secured(server_endpoint(each, reactor), clock))
     renewed = [peers.renew] if options.file is not None else []
     renewed += [users.renew] if users else []
     renewed += [tls.renew] if configuration.tls.certificate is not None else []

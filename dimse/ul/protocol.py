@@ -6,6 +6,7 @@ about its PDU, and neither side can make us buffer more than one read and one wr
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -41,9 +42,11 @@ from dimse.ul.pdu import (
 )
 from dimse.ul.table import Evt, Sta
 from dimse.ul.timers import Timers
+from dimse.ul.turns import Turns
 from dimse.ul.users import Establisher, User
 
 _SMALL = 64 * 1024  # what a turn of the reactor may send in passing
+_PDUS = 16  # that a peer may have taken in one: a read holds 1,700 C-ECHO-RQ, and others wait
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -63,6 +66,7 @@ class UpperLayerProtocol(Protocol):
         limits: Limits,
         clock: IReactorTime,
         request: AssociateRQ | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.user: User | None = None
         self.events = Events()
@@ -82,8 +86,10 @@ class UpperLayerProtocol(Protocol):
         self.handshake = Handshake(requestor=request is not None)
         self._reading_paused = False
         self._parsing = False
+        self._over_share = False  # had its share of this turn, and waits for the next one
         self._active = 0.0  # when something was last sent or received
         self._timers = Timers(limits, clock)
+        self._turns = turns or Turns(clock)
         self._closed = False
         self._close_waiters: list[Deferred[None]] = []
         self._span: Span | None = None
@@ -116,7 +122,7 @@ class UpperLayerProtocol(Protocol):
         if self._request is None:
             self._machine.handle(Evt.Evt5)
         else:
-            self._timers.start("associate", self._answer_missing)
+            self._timers.start("associate", partial(self._give_up, "associate"))
             self._machine.handle(Evt.Evt1)
 
     def dataReceived(self, data: bytes) -> None:
@@ -133,6 +139,7 @@ class UpperLayerProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: no timer stays, and whoever waits is told."""
         self._deaf = self._closed = True
+        self._turns.leave(self)
         self._timers.stop_all()
         why = self.handshake.explain(reason.value)
         if isinstance(why, TLSError) and self._machine.state is Sta.Sta2:
@@ -141,9 +148,8 @@ class UpperLayerProtocol(Protocol):
         self._timers.stop_all()
         if self._span is not None:
             tracing.ended(self._span, self.outcome, self.bytes_received, self.bytes_sent)
-        waiters, self._close_waiters = self._close_waiters, []
-        for waiter in waiters:
-            waiter.callback(None)
+        while self._close_waiters:
+            self._close_waiters.pop(0).callback(None)
 
     def handshakeCompleted(self) -> None:
         """TLS has agreed: only now the transport connection is open."""
@@ -162,16 +168,26 @@ class UpperLayerProtocol(Protocol):
         return waiter
 
     def _parse(self) -> None:
-        if self._parsing:
-            return  # resumed from inside the loop, which goes on by itself
+        if self._parsing or self._over_share:
+            return  # resumed from inside the loop, which goes on by itself, or too early
         self._parsing = True
         try:
-            while not (self._reading_paused or self._deaf):
-                if not self._next():
+            for _ in range(_PDUS):
+                if self._reading_paused or self._deaf or not self._next():
                     break
+            else:
+                self._over_share = True
+                self.transport.pauseProducing()
+                self._turns.wait(self, self._new_share)
         finally:
             self._parsing = False
         self._watch_progress()
+
+    def _new_share(self) -> None:
+        self._over_share = False
+        if not self._reading_paused:
+            self.transport.resumeProducing()
+            self._parse()
 
     def _next(self) -> bool:
         """Take one PDU; returns whether there was one."""
@@ -230,7 +246,7 @@ class UpperLayerProtocol(Protocol):
     def release(self) -> None:
         """Ask for release; `release_confirmation` or `abort_indication` follows."""
         self._machine.handle(Evt.Evt11)
-        self._timers.start("associate", self._answer_missing)
+        self._timers.start("associate", partial(self._give_up, "associate"))
 
     def release_response(self) -> None:
         """Answer the release indication."""
@@ -258,8 +274,9 @@ class UpperLayerProtocol(Protocol):
         """Go on, first with what was already read."""
         if self._reading_paused:
             self._reading_paused = False
-            self.transport.resumeProducing()
-            self._parse()
+            if not self._over_share:
+                self.transport.resumeProducing()
+                self._parse()
 
     # IPushProducer: the transport tells when it has enough
 
@@ -396,9 +413,6 @@ class UpperLayerProtocol(Protocol):
         self.abort()
         (self.user or self._establisher).abort_indication(error)
 
-    def _answer_missing(self) -> None:
-        self._give_up("associate")
-
     def _stalled(self) -> None:
         self._give_up("write_stall")
         self.transport.abortConnection()  # it does not read, so no farewell reaches it
@@ -432,18 +446,8 @@ class UpperLayerProtocol(Protocol):
         if self._tcp is not None:
             tcp.acknowledge_now(self._tcp)
         if "progress" not in self._timers:
-            self._expect_progress()
-
-    def _expect_progress(self) -> None:
-        enough = self.bytes_received + self._limits.progress_bytes
-
-        def judge() -> None:
-            if self.bytes_received < enough:
-                self._give_up("progress")
-            else:
-                self._expect_progress()
-
-        self._timers.start("progress", judge)
+            least, fell_short = self._limits.progress_bytes, partial(self._give_up, "progress")
+            self._timers.keep_pace("progress", lambda: self.bytes_received, least, fell_short)
 
 
 _OVER = (Sta.Sta1, Sta.Sta2, Sta.Sta13)

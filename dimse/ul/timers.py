@@ -32,6 +32,20 @@ class Timers:
 
         self._running[limit] = self.clock.callLater(seconds, fire)
 
+    def keep_pace(
+        self, limit: str, count: Callable[[], int], least: int, fell_short: Callable[[], object]
+    ) -> None:
+        """Call `fell_short` after the first time of `limit` in which `count()` grew by less."""
+        enough = count() + least
+
+        def judge() -> None:
+            if count() < enough:
+                fell_short()
+            else:
+                self.keep_pace(limit, count, least, fell_short)
+
+        self.start(limit, judge)
+
     def stop(self, *limits: str) -> None:
         """Stop those of `limits` that run."""
         for limit in limits:

@@ -68,6 +68,21 @@ def test_h_r01_five_thousand_that_say_nothing(net: Net, factory: AcceptorFactory
     assert factory.buildProtocol(IPv4Address("TCP", "10.0.0.0", 1)) is not None
 
 
+def test_h_r01_a_crowd_does_not_keep_others_out(net: Net):
+    """Who has waited longest, of the address with the most, gives way; of two alike nobody does."""
+    factory = net.acceptor(limits=Limits(connections=6, connections_per_address=4))
+    silent = [net.client(factory, host) for host in ["10.0.0.1"] * 2 + ["10.0.0.2"] * 4]
+    echoes(net, factory)
+    assert [client.closed for client in silent] == [False, False, True, False, False, False]
+    net.client(factory, "10.0.0.3")
+    net.client(factory, "10.0.0.4")
+    net.run()
+    assert [client.closed for client in silent] == [False, False, True, True, False, False]
+    assert factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1)) is None
+    net.advance(LIMITS.artim)
+    assert factory._waiting == {}
+
+
 def test_h_r02_three_hundred_that_trickle(net: Net, factory: AcceptorFactory):
     """A byte now and then moves no deadline."""
     trickling = [net.client(factory, f"10.0.0.{number % 6}") for number in range(300)]
@@ -206,5 +221,5 @@ def test_h_r08_a_storm_of_aborts(net: Net, tmp_path: Path, end: str):
         client.link.cut()
     assert list((tmp_path / "store" / "incoming").iterdir()) == []
     assert net.clock.getDelayedCalls() == []
-    assert (factory._associated, factory._waiting, factory._connections) == ({}, {}, set())
+    assert (factory._associated, factory._waiting, factory._connections) == ({}, {}, {})
     store.close()

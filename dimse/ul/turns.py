@@ -1,0 +1,33 @@
+"""The turns of the reactor, of which every peer has its share: no flood makes others wait."""
+
+from collections.abc import Callable, Hashable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Turns:
+    """Those who have had their share and have more to do: in each turn one of them goes on."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: dict[Hashable, Callable[[], None]] = {}  # in their order
+        self._next: IDelayedCall | None = None
+
+    def wait(self, who: Hashable, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when it is the turn of `who`."""
+        self._waiting[who] = go_on
+        if self._next is None:
+            self._next = self._clock.callLater(0, self._go_on)
+
+    def leave(self, who: Hashable) -> None:
+        """It has nothing to do any more."""
+        self._waiting.pop(who, None)
+        if not self._waiting and self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _go_on(self) -> None:
+        who = next(iter(self._waiting))
+        go_on = self._waiting.pop(who)
+        self._next = self._clock.callLater(0, self._go_on) if self._waiting else None
+        go_on()

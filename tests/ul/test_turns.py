@@ -1,0 +1,66 @@
+"""Every peer has its share of a turn of the reactor, whatever another one sends."""
+
+from functools import partial
+
+from twisted.internet.task import Clock
+
+from dimse.ul.pdu import PDataTF
+from dimse.ul.turns import Turns
+from tests.memory import Net
+from tests.scripted import ECHO, RQ
+
+
+def test_one_call_at_a_time_in_their_order():
+    """A reactor makes the next one in its next turn."""
+    clock, told = Clock(), list[tuple[str, int]]()
+    turns = Turns(clock)
+    for who in "abc":
+        turns.wait(who, partial(lambda who: told.append((who, len(clock.getDelayedCalls()))), who))
+    turns.leave("b")
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(0)
+    assert told == [("a", 1), ("c", 0)]
+
+
+def test_nobody_is_left():
+    clock = Clock()
+    turns = Turns(clock)
+    turns.wait("a", lambda: None)
+    turns.leave("a")
+    turns.leave("a")
+    assert clock.getDelayedCalls() == []
+
+
+def test_k20_a_flood_does_not_hold_up_another(net: Net):
+    """A thousand requests in one read: another peer has its answer before they are done."""
+    factory = net.acceptor()
+    flood, other = net.client(factory, "10.0.0.1"), net.client(factory, "10.0.0.2")
+    for client in (flood, other):
+        client.send(RQ)
+        client.received.clear()
+    flood.transport.write(ECHO * 1000)
+    flood.link.run()
+    answered = len(flood.news)
+    other.transport.write(ECHO)
+    other.link.run()
+    assert isinstance(other.news[0], PDataTF)
+    assert answered < 100
+    net.run()
+    assert answered + len(flood.news) == 1000
+    assert not flood.closed
+
+
+def test_what_was_read_is_taken_before_a_pause_ends(net: Net):
+    """Reading that is paused and goes on in the middle of a share takes nothing twice or early."""
+    client = net.client(net.acceptor())
+    client.send(RQ)
+    client.received.clear()
+    client.transport.write(ECHO * 100)
+    client.link.run()
+    client.subject.pause_reading()
+    net.run()
+    paused = len(client.news)
+    assert paused < 100
+    client.subject.resume_reading()
+    net.run()
+    assert paused + len(client.news) == 100
