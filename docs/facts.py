@@ -2,9 +2,11 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from xml.etree import ElementTree
 
 from dimse.archive.attributes import KEPT, Level, name_of
 from dimse.archive.selection import COMPUTED
@@ -18,6 +20,7 @@ from tests.interop.differences import DIFFERENCES, WORKLIST_DIFFERENCES
 from tests.interop.rules import CHARACTER_SETS, QUERIES, REFUSED, WORKLIST_QUERIES, shown
 
 TESTS = Path(__file__).parents[1] / "tests"
+RESULTS = Path(__file__).parent / "_build" / "hostile.xml"
 
 GROUPS = {
     "P": ("malformed PDUs", 38),
@@ -87,13 +90,30 @@ def _tests() -> Iterator[tuple[str, str]]:
                 yield f"H-{letter.upper()}{number}", f"{proof} ({file.relative_to(TESTS)})"
 
 
-def hostile_cases() -> list[list[str]]:
-    """Case by case what the tests prove."""
+def _results(file: Path) -> dict[str, Counter[str]]:
+    """Of each case how many of its tests passed, failed or were skipped, by pytest's own file."""
+    results: dict[str, Counter[str]] = {}
+    for test in ElementTree.parse(file).iter("testcase"):  # noqa: S314  of our own tests
+        match = _CASE.match(test.get("name", "").partition("[")[0])
+        if match is None:
+            continue
+        outcomes = {"failure": "failed", "error": "failed", "skipped": "skipped"}
+        outcome = next((outcomes[each.tag] for each in test if each.tag in outcomes), "passed")
+        results.setdefault(f"H-{match[1].upper()}{match[2]}", Counter())[outcome] += 1
+    return results
+
+
+def hostile_cases(results: Path = RESULTS) -> list[list[str]]:
+    """Case by case what the tests prove, and how many passed as pytest wrote `results`."""
     proofs: dict[str, list[str]] = {}
     for case, proof in _tests():
         proofs.setdefault(case, []).append(proof)
-    rows = [[case, "; ".join(proofs[case])] for case in sorted(proofs)]
-    return [["case", "what its tests prove"], *rows]
+    found = _results(results) if results.exists() else {}
+    rows = [["case", "what its tests prove", "result"]]
+    for case in sorted(proofs):
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in found.get(case, {}).items())
+        rows.append([case, "; ".join(proofs[case]), counts or "not run for this page"])
+    return rows
 
 
 def hostile_groups() -> list[list[str]]:

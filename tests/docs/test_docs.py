@@ -114,8 +114,22 @@ def test_every_page_is_in_the_index() -> None:
 
 class TestHostileCases:
     def test_a_case_is_found_by_the_name_of_its_test(self) -> None:
-        cases = dict(facts.hostile_cases()[1:])
+        cases = {case: proof for case, proof, _ in facts.hostile_cases()[1:]}
         assert "hostile/test_pdu.py" in cases["H-P05"]
+
+    def test_a_case_has_the_results_of_its_tests(self, tmp_path: Path) -> None:
+        written = tmp_path / "hostile.xml"
+        written.write_text(
+            "<testsuites><testsuite>"
+            '<testcase name="test_h_p05_one[1]"/><testcase name="test_h_p05_two"/>'
+            '<testcase name="test_h_p05_three"><failure/></testcase>'
+            '<testcase name="test_h_p06_one"><skipped/></testcase><testcase name="test_other"/>'
+            "</testsuite></testsuites>"
+        )
+        results = {case: result for case, _, result in facts.hostile_cases(written)[1:]}
+        assert results["H-P05"] == "2 passed, 1 failed"
+        assert results["H-P06"] == "1 skipped"
+        assert results["H-P07"] == "not run for this page"
 
     def test_a_group_names_what_has_no_test(self) -> None:
         """Together with those that have one, these are all cases."""

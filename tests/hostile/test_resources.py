@@ -1,5 +1,7 @@
 """H-R: peers that only want to hold what others need. Each test is named by its case."""
 
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -205,6 +207,38 @@ def test_h_r07_a_flood_of_associations(net: Net, factory: AcceptorFactory):
         late.close()
     clients[0].abort()
     echoes(net, factory)
+
+
+@pytest.mark.parametrize("one_association", [True, False])
+def test_h_r09_tiny_instances_leave_nothing(net: Net, one_association: bool):
+    """On one association or each on its own: memory is as after the first thousand."""
+    factory = net.acceptor()
+    client = associated(net, factory)
+
+    def store_many() -> None:
+        nonlocal client
+        for _ in range(500):
+            if not one_association:
+                client.link.cut()
+                net.links.clear()
+                client = associated(net, factory)
+            client.send(STORE, data(bytes(8)))
+            client.received.clear()
+            net.scp.sinks.clear()
+        for kept in (net.events, client.link.near.writes, client.link.far.writes):
+            kept.clear()  # by the network of the test
+
+    store_many()
+    tracemalloc.start()
+    store_many()
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(3):
+        store_many()
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 1500 * 16
 
 
 @pytest.mark.parametrize("end", ["cut", "abort"])

@@ -119,7 +119,7 @@ def subsets(size: int) -> Iterator[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("instance", [NEW, OLD], ids=["new", "sent again"])
-def test_g05_power_is_lost_at_each_step(beginning: Path, instance: Instance):
+def test_h_r19_power_is_lost_at_each_step(beginning: Path, instance: Instance):
     """An instance that was acknowledged is there; one that was not is there whole, or not."""
     states, over = 0, False
     for turns in count():
