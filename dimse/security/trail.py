@@ -6,7 +6,7 @@ of a study is counted, and is one record when the association ends or after a bo
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from dimse.admission import Requesting
 from dimse.errors import AssociationRejectedError, MisuseError, RejectSource
 from dimse.performing import Operation, Peer
 from dimse.security import audit
+from dimse.security.addresses import host_of
 from dimse.security.audit import ActiveParticipant, AuditMessage, Code, Study
 from dimse.security.syslog import syslog_message
 
@@ -171,11 +172,9 @@ class AuditTrail:
         """Instances are going to be sent to who asks, or with C-MOVE to an AE title at `host`."""
         us = self._us(operation.ae_title, role=audit.SOURCE)
         if destination:
-            asking = self._peer(operation.peer, requestor=True)
             there = audit.application_entity(destination, host, role=audit.DESTINATION)
-            return Sending(self._transfer, (us, there, asking))
-        there = self._peer(operation.peer, requestor=True, role=audit.DESTINATION)
-        return Sending(self._transfer, (us, there))
+            return Sending(self._transfer, (us, there, *self._asking(operation)))
+        return Sending(self._transfer, (us, *self._asking(operation, audit.DESTINATION)))
 
     # Inside
 
@@ -195,7 +194,7 @@ class AuditTrail:
             collected.timer.cancel()
         operation = collected.operation
         participants = (
-            self._peer(operation.peer, requestor=True, role=audit.SOURCE),
+            *self._asking(operation, audit.SOURCE),
             self._us(operation.ae_title, role=audit.DESTINATION),
         )
         for count in collected.counts.values():
@@ -211,7 +210,8 @@ class AuditTrail:
         return audit.application_activity(event_type, self._node(audit.APPLICATION))
 
     def _security_alert(self, event_type: Code, peer: Peer, description: str) -> AuditMessage:
-        return audit.security_alert(event_type, self._node(), self._peer(peer), description)
+        subject = audit.application_entity(peer.ae_title, host_of(peer.address))
+        return audit.security_alert(event_type, self._node(), subject, description)
 
     def _authentication(self, requesting: Requesting, user: str, failure: str) -> AuditMessage:
         who = ActiveParticipant(
@@ -225,7 +225,7 @@ class AuditTrail:
 
     def _query(self, operation: Operation, identifier: bytes) -> AuditMessage:
         participants = (
-            self._peer(operation.peer, requestor=True, role=audit.SOURCE),
+            *self._asking(operation, audit.SOURCE),
             self._us(operation.ae_title, role=audit.DESTINATION),
         )
         syntax = operation.context.transfer_syntax
@@ -243,11 +243,15 @@ class AuditTrail:
     def _us(self, ae_title: str, role: Code | None = None) -> ActiveParticipant:
         return audit.application_entity(ae_title, self._host, role=role)
 
-    def _peer(
-        self, peer: Peer, *, requestor: bool = False, role: Code | None = None
-    ) -> ActiveParticipant:
+    def _asking(
+        self, operation: Operation, role: Code | None = None
+    ) -> Iterator[ActiveParticipant]:
+        """The peer, and its user, if one was verified."""
+        peer, user = operation.peer, operation.association.user
         host = host_of(peer.address)
-        return audit.application_entity(peer.ae_title, host, requestor=requestor, role=role)
+        yield audit.application_entity(peer.ae_title, host, requestor=True, role=role)
+        if user is not None:
+            yield ActiveParticipant(user_id=user, is_requestor=True, access_point=host)
 
     def _record(self, make: Callable[..., AuditMessage], *what: Any) -> None:
         try:
@@ -291,9 +295,3 @@ class Sending:
         """Nothing more comes; what is in no record now was never tried."""
         for count in self._counts.values():
             self._emit(audit.INSTANCES_TRANSFERRED, self._participants, count)
-
-
-def host_of(address: str) -> str:
-    """The host of `host:port`, as `Peer` and destinations have it."""
-    host = address.rpartition(":")[0] or address
-    return host.removeprefix("[").removesuffix("]")
