@@ -13,12 +13,6 @@ from typing import Any
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
-from service_identity import VerificationError
-from service_identity.cryptography import (
-    verify_certificate_hostname,
-    verify_certificate_ip_address,
-)
-from service_identity.exceptions import CertificateError
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -38,7 +32,6 @@ from zope.interface import implementer
 
 from dimse.errors import MisuseError
 from dimse.security import certificates
-from dimse.security.addresses import address_of
 from dimse.security.certificates import CLIENT, SERVER, File, Identity
 from dimse.security.profiles import (
     ALPN,
@@ -251,7 +244,7 @@ class _Context(ABC):
             name = certificates.name_of(certificate)
             why = certificates.weakness(certificate, self.profile) or why
             if not (why or depth or host is None):
-                why = _mismatch(certificate, host)
+                why = certificates.mismatch(certificate, host)
         except Exception as error:  # noqa: BLE001  whatever is in it, and nobody else would hear
             why = f"cannot be read: {error}"
         handshake = getattr(connection.get_app_data().wrappedProtocol, "handshake", None)
@@ -381,21 +374,28 @@ class ClientContext(_Context):
     ) -> IStreamClientEndpoint:
         """An endpoint that connects by `endpoint`, and then begins TLS with `host`.
 
-        `protocol` is what the peer is told that we speak (ALPN), unless it is None.
+        `protocol` is what the peer is told that we speak (ALPN), unless it is None. Raises
+        `MisuseError` for a host that has no name, or one that no certificate can have.
         """
         name = self._tls.server_name or host
         if name is None and not self._tls.insecure_unverified:
             raise MisuseError("TLS through an endpoint needs server_name, whom to expect there")
-        return _SecureConnecting(endpoint, partial(self._connect, name, protocol), clock)
+        named = certificates.server_name(name) if name is not None else None
+        connect = partial(self._connect, name, named, protocol)
+        return _SecureConnecting(endpoint, connect, clock)
 
     def _connect(
-        self, name: str | None, spoken: bytes | None, protocol: TLSMemoryBIOProtocol
+        self,
+        name: str | None,
+        named: bytes | None,
+        spoken: bytes | None,
+        protocol: TLSMemoryBIOProtocol,
     ) -> SSL.Connection:
         connection = self._connection(protocol)
         if spoken is not None:
             connection.set_alpn_protos([spoken])
-        if name is not None and address_of(name) is None:  # which is no name (RFC 6066 3)
-            connection.set_tlsext_host_name(_ascii(name))
+        if named is not None:
+            connection.set_tlsext_host_name(named)
         if self._tls.insecure_unverified:
             connection.set_verify(SSL.VERIFY_NONE)
         else:
@@ -426,19 +426,3 @@ class _SecureConnecting:
 class _Creator:
     def __init__(self, create: Callable[[TLSMemoryBIOProtocol], SSL.Connection]) -> None:
         self.clientConnectionForTLS = create
-
-
-def _ascii(name: str) -> bytes:
-    return name.rstrip(".").encode("idna")
-
-
-def _mismatch(certificate: Certificate, host: str) -> str:
-    """Why the certificate is not for `host`; "" if it is (RFC 9525)."""
-    try:
-        if (address := address_of(host)) is not None:
-            verify_certificate_ip_address(certificate, str(address))
-        else:
-            verify_certificate_hostname(certificate, _ascii(host).decode())
-    except (VerificationError, CertificateError):
-        return f"is not for {host} (its subject alternative names)"
-    return ""

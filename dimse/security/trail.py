@@ -19,11 +19,13 @@ from dimse.errors import AssociationRejectedError, MisuseError, RejectSource
 from dimse.performing import Operation, Peer
 from dimse.security import audit
 from dimse.security.addresses import host_of
+from dimse.security.attempts import Failures
 from dimse.security.audit import ActiveParticipant, AuditMessage, Code, Study
 from dimse.security.syslog import syslog_message
 
 _STUDY_UID, _PATIENT_ID = 0x0020000D, 0x00100020
 
+_MOST_ALERTS = 100  # of an address within a minute: who knocks must not fill the disk
 _MOST_STUDIES = 1000  # of one association that are counted at a time
 _LONGEST = 300.0  # s from the first instance to the record, on an association that stays
 
@@ -99,6 +101,8 @@ class AuditTrail:
         self._host = host or socket.gethostname()
         self._now = now
         self._received: dict[Any, _Collected] = {}  # by association
+        self._alerts = Failures(_MOST_ALERTS, clock)
+        self._left_out = 0  # alerts of addresses with too many
 
     def start(self) -> None:
         """Open the outlets, and record that the node starts; raises `MisuseError`."""
@@ -130,15 +134,22 @@ class AuditTrail:
 
     def alert(self, event_type: Code, peer: Peer, description: str) -> None:
         """A peer was kept from something: `audit.NODE_AUTHENTICATION`, if it is not who it should
-        be, or `audit.RESTRICTED_FUNCTION`. `description` says what, without secrets."""
-        self._record(self._security_alert, event_type, peer, description)
+        be, or `audit.RESTRICTED_FUNCTION`. `description` says what, without secrets.
+
+        Those of an address above 100 within a minute are counted, and the next one says how many.
+        """
+        if (left_out := self._bounded(host_of(peer.address))) is not None:
+            self._record(self._security_alert, event_type, peer, description + left_out)
 
     def authenticated(self, requesting: Requesting, user: str, failure: str = "") -> None:
         """The user identity of a requestor was verified, or refused because of `failure`.
 
-        `user` is who it is or claims to be; never a passcode or a token.
+        `user` is who it is or claims to be; never a passcode or a token. Failures are bounded as
+        alerts are.
         """
-        self._record(self._authentication, requesting, user, failure)
+        left_out = self._bounded(requesting.host) if failure else ""
+        if left_out is not None:
+            self._record(self._authentication, requesting, user, failure + left_out)
 
     # What services and the archive tell
 
@@ -177,6 +188,15 @@ class AuditTrail:
         return Sending(self._transfer, (us, *self._asking(operation, audit.DESTINATION)))
 
     # Inside
+
+    def _bounded(self, host: str) -> str | None:
+        """How many were left out before this one, in words; None if it is one of those."""
+        if self._alerts.too_many(host):
+            self._left_out += 1
+            return None
+        self._alerts.add(host)
+        left_out, self._left_out = self._left_out, 0
+        return f" (and {left_out} of who does that all the time)" if left_out else ""
 
     def _collect(self, operation: Operation) -> _Collected:
         association = operation.association

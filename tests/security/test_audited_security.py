@@ -10,7 +10,10 @@ from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 
 import dimse
 from dimse import STUDY_ROOT, AssociationRejectedError
+from dimse.admission import Requesting
+from dimse.security import audit
 from dimse.ul.items import UserIdentityRQ
+from dimse.ul.negotiation import propose
 from tests.archive.archives import data_set
 from tests.certificates import PKI
 from tests.scripted import RQ
@@ -85,6 +88,39 @@ class TestNoTLS:
         site.network.advance(dimse.Limits().artim)
         assert peer.closed
         assert site.records() == []
+
+
+class TestMany:
+    """Whoever has no right to anything must not fill the disk with what is recorded of that."""
+
+    def test_h_t17_alerts_of_an_address_are_bounded_and_counted(self, site: Site) -> None:
+        for host in 150 * ["[2001:db8::1]"] + 150 * ["[2001:db8::2]"] + ["10.0.0.9"]:
+            peer = dimse.Peer("KNOCKS", f"{host}:4242")
+            site.trail.alert(audit.NODE_AUTHENTICATION, peer, "knocks")
+        said = [description(each) for each in site.outlet.messages]
+        assert said == 100 * ["knocks"] + ["knocks (and 200 of who does that all the time)"]
+        site.records()
+        site.network.advance(60)
+        site.trail.alert(audit.NODE_AUTHENTICATION, dimse.Peer("A", "[2001:db8::1]:1"), "knocks")
+        assert [description(each) for each in site.outlet.messages] == ["knocks"]
+
+    def test_h_t17_who_does_what_he_may_is_never_left_out(self, site: Site) -> None:
+        asks = Requesting(dimse.Peer("CT1", "10.0.0.9:1"), proposed(), "10.0.0.9")
+        for _ in range(150):
+            site.trail.authenticated(asks, "jane")
+        assert len(site.records()) == 150
+        for _ in range(150):
+            site.trail.authenticated(asks, "jane", "wrong")
+        assert len(site.records()) == 100
+
+
+def proposed() -> Any:
+    return propose(
+        [(VERIFICATION, [EXPLICIT])],
+        called_ae_title="ARCHIVE",
+        calling_ae_title="CT1",
+        maximum_length=0,
+    )
 
 
 class TestUsers:
