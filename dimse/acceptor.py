@@ -28,6 +28,7 @@ from dimse.errors import (
 from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
+from dimse.security.audit import NODE_AUTHENTICATION
 from dimse.security.trail import AuditTrail
 from dimse.ul import tcp, tracing
 from dimse.ul.explanation import omissions
@@ -50,7 +51,7 @@ class AcceptorFactory(ServerFactory):
     or coroutine of one, and raises `AssociationRejectedError` to reject. A connection
     counts against `Limits.connections` until it is an association, then against
     `Limits.associations`; what is above is not accepted, or rejected as transient. `audit` is told
-    who was kept out.
+    who was kept out, by TLS too.
     """
 
     noisy = False
@@ -178,6 +179,9 @@ class AcceptorFactory(ServerFactory):
     def _closed(self, connection: "_Connection") -> None:
         if connection in self._connections:
             self._forget(connection)
+        if self.audit is not None and (why := connection.protocol.handshake.failure):
+            nobody = Peer.at("", connection.protocol.transport.getPeer())
+            self.audit.alert(NODE_AUTHENTICATION, nobody, why)
         self._end_when_empty()
 
     def _forget(self, connection: "_Connection") -> None:
@@ -291,6 +295,7 @@ class _Connection:
             clock=factory.clock,
             scps=factory.scps if admission.scps is None else admission.scps,
             budget=factory.budget,
+            user=admission.user,
         )
         self.protocol.user = self.association
         factory.established(self.host, _host(address), admission.share)

@@ -1,7 +1,7 @@
 """Who asks for an association, and what an acceptor gives to him (PS3.8 7.1, PS3.7 D.3.3.7)."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dimse.errors import MisuseError
@@ -53,13 +53,15 @@ class Admission:
 
     `scps` perform its requests, `limits` are its bounds, with the operations window among them;
     `identity_response` answers its user identity, if it wants an answer: b"" for types 1 and 2.
-    Above its `share` it is rejected, as above `Limits.associations`.
+    Above its `share` it is rejected, as above `Limits.associations`. `user` is who was verified to
+    be its user, for the audit trail.
     """
 
     scps: Sequence[SCP] | None = None
     limits: Limits | None = None
-    identity_response: bytes | None = None
+    identity_response: bytes | None = field(default=None, repr=False)  # it may be a ticket
     share: Share | None = None
+    user: str | None = None
 
     def __post_init__(self) -> None:
         """Raises `MisuseError` for an `identity_response` that cannot be sent."""

@@ -49,7 +49,8 @@ class Association:
 
     `contexts` are the accepted presentation contexts by id, `refused` the others and why;
     `explanation` says it all in words. `peer` is the other side, `ae_title` our own AE title,
-    `is_requestor` our side; `request_pdu` and `answer_pdu` made it, `extended` is what the acceptor
+    `is_requestor` our side; `user` is who was verified to be the user of the peer, None where
+    nobody was. `request_pdu` and `answer_pdu` made it, `extended` is what the acceptor
     answered to the extended negotiation, by SOP class. `window` holds how many operations we may
     invoke, and perform, at a time. `limits` are those it lives by, `events` what it tells.
     `ended` is None until the association is over and then says why. As an async context manager it
@@ -68,6 +69,7 @@ class Association:
         clock: IReactorTime,
         scps: Iterable[SCP] = (),
         budget: Budget | None = None,
+        user: str | None = None,
     ) -> None:
         """Of what both sides said; raises `ProtocolError` when that makes no association."""
         self.contexts = settle(request, answer, requestor=is_requestor)
@@ -78,6 +80,7 @@ class Association:
         self.peer = Peer.at(theirs, address)
         self.request_pdu, self.answer_pdu = request, answer
         self.is_requestor = is_requestor
+        self.user = user
         self.limits = limits
         self.budget = budget or Budget(limits.kept_length)
         self.clock = clock

@@ -7,9 +7,10 @@ what cannot be chosen so easily: the address, the certificate, and the user.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from dimse.errors import RejectResult, RejectSource
+from dimse.security.addresses import address_of
 
 LOOPBACK = "loopback"
 """Among the addresses of a peer: this machine, by 127.0.0.0/8, ::1 or a UNIX socket."""
@@ -250,14 +251,14 @@ def _shown(place: str, resolved: Resolved) -> str:
 
 def comes_from(host: str, places: Collection[str], resolved: Resolved) -> bool:
     """Whether an address is one of `places`: addresses, networks, host names, and `LOOPBACK`."""
-    address = _address(host)
+    address = address_of(host)
     for place in places:
         if place.lower() in _LOCAL_NAMES:
             found = is_local(host)
         elif (network := network_of(place)) is not None:
             found = address is not None and address in network
         else:
-            found = address is not None and address in map(_address, resolved(place))
+            found = address is not None and address in map(address_of, resolved(place))
         if found:
             return True
     return False
@@ -265,22 +266,13 @@ def comes_from(host: str, places: Collection[str], resolved: Resolved) -> bool:
 
 def is_local(host: str) -> bool:
     """Whether an address is of this machine; a UNIX socket has none."""
-    address = _address(host)
+    address = address_of(host)
     return host == "" or (address is not None and address.is_loopback)
 
 
 def is_name(place: str) -> bool:
     """Whether it is a host name, which has to be resolved."""
     return place.lower() not in _LOCAL_NAMES and network_of(place) is None
-
-
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """Of IPv4 also where it came over IPv6, as ::ffff:10.0.0.1, without a zone."""
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
 
 
 @lru_cache(maxsize=1024)

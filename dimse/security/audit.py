@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from ipaddress import ip_address
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
+
+from dimse.security.addresses import address_of
 
 _LONGEST_TEXT = 256  # characters of a value: a person name has 3 times 64 (PS3.5 6.2)
 _LONGEST_QUERY = 12 * 1024  # bytes of an Identifier, for 32,768 octets have to be enough (A.6)
@@ -165,21 +166,13 @@ def _add_participant(root: Element, participant: ActiveParticipant) -> None:
     if participant.alternative_user_id:
         attributes["AlternativeUserID"] = participant.alternative_user_id
     attributes["UserIsRequestor"] = "true" if participant.is_requestor else "false"
-    if participant.access_point:
-        attributes["NetworkAccessPointID"] = participant.access_point
-        attributes["NetworkAccessPointTypeCode"] = _access_point_type(participant.access_point)
+    if place := participant.access_point:
+        attributes["NetworkAccessPointID"] = place
+        # An IP address, or the name of a machine (PS3.15 A.5.2.4).
+        attributes["NetworkAccessPointTypeCode"] = "1" if address_of(place) is None else "2"
     element = _element(root, "ActiveParticipant", **attributes)
     for role in participant.roles:
         _coded(element, "RoleIDCode", role)
-
-
-def _access_point_type(access_point: str) -> str:
-    """2 for an IP address, 1 for the name of a machine."""
-    try:
-        ip_address(access_point.partition("%")[0])
-    except ValueError:
-        return "1"
-    return "2"
 
 
 def _add_object(root: Element, thing: ParticipantObject) -> None:

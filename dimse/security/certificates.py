@@ -27,8 +27,15 @@ from cryptography.x509 import (
     load_pem_x509_crl,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from service_identity import VerificationError
+from service_identity.cryptography import (
+    verify_certificate_hostname,
+    verify_certificate_ip_address,
+)
+from service_identity.exceptions import CertificateError
 
 from dimse.errors import MisuseError
+from dimse.security.addresses import address_of
 from dimse.security.profiles import Profile
 
 File = str | os.PathLike[str]
@@ -154,6 +161,32 @@ def soon_to_expire(certificates: Sequence[Certificate]) -> Iterator[str]:
         elif left < SOON:
             expiry = f"{each.not_valid_after_utc:%Y-%m-%d}"
             yield f"the certificate {name_of(each)} expires on {expiry}, in {left.days} days"
+
+
+def server_name(host: str) -> bytes | None:
+    """A host as it is called in TLS; None for an address, which is no name (RFC 6066 3).
+
+    Raises `MisuseError` for one that no host can have.
+    """
+    if address_of(host) is not None:
+        return None
+    try:
+        return host.rstrip(".").encode("idna")
+    except UnicodeError as error:
+        raise MisuseError(f"{host!r} is no host name (RFC 1123 2.1)") from error
+
+
+def mismatch(certificate: Certificate, host: str) -> str:
+    """Why the certificate is not for `host`; "" if it is (RFC 9525)."""
+    name = server_name(host)
+    try:
+        if name is None:
+            verify_certificate_ip_address(certificate, str(address_of(host)))
+        else:
+            verify_certificate_hostname(certificate, name.decode())
+    except (VerificationError, CertificateError):
+        return f"is not for {host} (its subject alternative names)"
+    return ""
 
 
 def _out_of_date(certificate: Certificate) -> str:

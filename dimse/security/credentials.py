@@ -109,6 +109,14 @@ def credentials_of(identity: UserIdentityRQ) -> ICredentials | None:
     return None
 
 
+def claimed_name(identity: UserIdentityRQ | None) -> str:
+    """Who somebody says he is; "" for what is a secret as a whole, and for none."""
+    named = (IdentityType.USERNAME, IdentityType.USERNAME_AND_PASSCODE)
+    if identity is None or identity.identity_type not in named:
+        return ""
+    return identity.primary.decode(errors="backslashreplace")
+
+
 def is_name(name: object) -> bool:
     """Whether somebody can be called so: printable, and short enough for a log."""
     return (

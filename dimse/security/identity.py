@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
@@ -18,8 +18,10 @@ from zope.interface import Attribute, Interface, implementer
 from dimse.admission import Admission, Admit, Requesting
 from dimse.errors import AssociationRejectedError, RejectResult, RejectSource
 from dimse.performing import escaped
+from dimse.security.addresses import counted_as
 from dimse.security.attempts import Failures
-from dimse.security.credentials import IUserName, credentials_of
+from dimse.security.credentials import IUserName, claimed_name, credentials_of
+from dimse.security.trail import AuditTrail
 from dimse.ul.identity import is_secret
 from dimse.ul.items import UserIdentityRQ
 
@@ -51,7 +53,7 @@ class VerifiedUser:
     """
 
     name: str
-    response: bytes = b""
+    response: bytes = field(default=b"", repr=False)  # it may be a ticket
 
 
 @implementer(IRealm)
@@ -101,7 +103,8 @@ class Identification:
     when it did not come over TLS, from wherever, unless `allow_plain` says otherwise.
 
     Every rejection comes `delay` seconds after the request. An address is heard once at a time;
-    after `failures` within a minute it is rejected as transient (2, 3, 1), unheard.
+    after `failures` within a minute it is rejected as transient (2, 3, 1), unheard. `audit` is told
+    who was verified, and who was not, by the name that he gives himself.
     """
 
     log = Logger()
@@ -115,6 +118,7 @@ class Identification:
         allow_plain: bool = False,
         failures: int = FAILURES,
         delay: float = DELAY,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._portal = portal if isinstance(portal, Portal) else Portal(_Users(), portal)
         self._clock = clock
@@ -122,6 +126,7 @@ class Identification:
         self._allow_plain = allow_plain
         self._failures = Failures(failures, clock)
         self._delay = delay
+        self._audit = audit
         self._turns: dict[str, DeferredLock] = {}
 
     def identify(self, requesting: Requesting) -> "Deferred[Any]":
@@ -143,7 +148,8 @@ class Identification:
             admission: Admission | None = await maybeDeferred(admissions, requesting, user)
             if user is None:
                 return admission
-            return replace(admission or Admission(), identity_response=user.response)
+            given = {"identity_response": user.response, "user": user.name}
+            return replace(admission or Admission(), **given)
 
         return lambda requesting: self._slowly(requesting, admitted)
 
@@ -164,12 +170,12 @@ class Identification:
             return None
         if is_secret(identity) and not (requesting.encrypted or self._allow_plain):
             raise self._refused(requesting, "a secret came without TLS")
-        async with self._turn(requesting.host):
+        async with self._turn(counted_as(requesting.host)):
             return await self._heard(requesting, identity)
 
     async def _heard(self, requesting: Requesting, identity: UserIdentityRQ) -> Any:
         if self._failures.too_many(requesting.host):
-            self.log.warn("{peer}: too many wrong user identities", peer=requesting.peer)
+            self._say(requesting, "there were too many wrong ones")
             raise AssociationRejectedError(
                 RejectResult.TRANSIENT,
                 RejectSource.SERVICE_PROVIDER_PRESENTATION,
@@ -186,8 +192,14 @@ class Identification:
             raise self._refused(requesting, "it is wrong") from None
         except CancelledError:  # whoever goes before he knows has tried all the same
             self._failures.add(requesting.host)
+            self._say(requesting, "nobody waited for the answer")
+            raise
+        except Exception:
+            self._say(requesting, "it could not be verified")
             raise
         self.log.info("{peer}: the user is {name}", peer=requesting.peer, name=escaped(user.name))
+        if self._audit is not None:
+            self._audit.authenticated(requesting, user.name)
         return user
 
     async def _login(self, requesting: Requesting, credentials: ICredentials | None) -> Any:
@@ -198,9 +210,15 @@ class Identification:
         return user
 
     def _refused(self, requesting: Requesting, why: str) -> AssociationRejectedError:
-        """The rejection; the log says why, but no name: it may be a passcode in the wrong place."""
-        self.log.warn("{peer}: its user identity is refused: {why}", peer=requesting.peer, why=why)
+        self._say(requesting, why)
         return identity_refused()
+
+    def _say(self, requesting: Requesting, why: str) -> None:
+        """The log says why, but no name, which may be a passcode in the wrong place; the audit
+        trail has who it was to be (PS3.15 A.5.3.12)."""
+        self.log.warn("{peer}: its user identity is refused: {why}", peer=requesting.peer, why=why)
+        if self._audit is not None:
+            self._audit.authenticated(requesting, claimed_name(requesting.user_identity), why)
 
     @asynccontextmanager
     async def _turn(self, host: str) -> AsyncIterator[None]:

@@ -5,10 +5,13 @@ scrypt (RFC 7914) in the form of PHC and passlib, `$scrypt$ln=15,r=8,p=3$SALT$KE
 without padding.
 """
 
+import fcntl
 import os
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as NoBase64Error
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import scrypt
@@ -173,15 +176,31 @@ def write_password(file: Path, name: str, passcode: str, cost: Cost | None = Non
             f"a user name is printable, at most {LONGEST_NAME} bytes, and does not begin with #; "
             f"a passcode has no NUL and at most {LONGEST_PASSCODE} bytes; neither is empty"
         )
-    known = read_passwords(file) if file.exists() else {}
-    lines = read_trusted(file, secret=True).splitlines() if file.exists() else []
     line = f"{name}:{Hashed.of(passcode.encode(), cost)}"
-    if name.encode() in known:
-        lines = [line if each.rpartition(":")[0] == name else each for each in lines]
-    else:
-        lines.append(line)
-    _replace(file, "\n".join(lines) + "\n")
+    with _alone(file):
+        known = read_passwords(file) if file.exists() else {}
+        lines = read_trusted(file, secret=True).splitlines() if file.exists() else []
+        if name.encode() in known:
+            lines = [line if each.rpartition(":")[0] == name else each for each in lines]
+        else:
+            lines.append(line)
+        _replace(file, "\n".join(lines) + "\n")
     return name.encode() not in known
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Two that write at a time would take each other's user away. The lock is that of the folder:
+    the file becomes another one."""
+    try:
+        folder = os.open(file.resolve().parent, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise MisuseError(f"{file}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _replace(file: Path, text: str) -> None:

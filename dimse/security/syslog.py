@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import termios
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,25 +16,28 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.error import ConnectionClosed, MessageLengthError
-from twisted.internet.interfaces import IHandshakeListener, IStreamClientEndpoint
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import DatagramProtocol, connectionDone
 from twisted.internet.protocol import Protocol as StreamProtocol
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dimse.errors import MisuseError
+from dimse.security.tls import ClientContext
 from dimse.ul import tcp
+from dimse.ul.handshake import Handshake
 
 _PRI = b"<85>"  # facility 10, security; severity 5, notice (PS3.15 A.6)
 _BOM = b"\xef\xbb\xbf"  # what is in UTF-8 begins with it (RFC 5424 6.4)
 _LONGEST_HOST, _LONGEST_APPLICATION = 255, 48  # RFC 5424 6
 _CONNECT = 30.0  # s to the end of the TLS handshake
 _TAKEN = 30.0  # s for the collector's machine to acknowledge what was written
+_CLOSE = 5.0  # s for it to answer to the end of TLS
+_JUDGED = 1.0  # s for it to judge our certificate: with TLS 1.3 we may send before it has
 _LOOK = 0.05  # s between two looks whether it has
 _PORTS = {"tls": 6514, "udp": 514}
 
@@ -87,9 +90,6 @@ def octet_counted(message: bytes) -> bytes:
     return b"%d %s" % (len(message), message)
 
 
-Secure = Callable[[IStreamClientEndpoint, str], IStreamClientEndpoint]
-
-
 class Sender(Protocol):
     """Brings messages to a collector, in their order."""
 
@@ -98,12 +98,6 @@ class Sender(Protocol):
 
     def close(self) -> None:
         """Leave."""
-
-
-def over_tls(endpoint: IStreamClientEndpoint, host: str) -> IStreamClientEndpoint:
-    """TLS 1.2 or newer with `host`, which an authority that the platform trusts vouches for."""
-    secured: IStreamClientEndpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
-    return secured
 
 
 def _unacknowledged(connection: Any) -> int:
@@ -124,27 +118,33 @@ class _Stream(StreamProtocol):
     transport: Any
 
     def __init__(self, clock: Any) -> None:
+        self.handshake = Handshake(requestor=True)
         self.ready: Deferred[None] = Deferred()
         self.lost: BaseException | None = None
         self._clock = clock
         self._taken: Deferred[None] | None = None
         self._deadline = 0.0
+        self._first_look = _JUDGED
         self._call: Any = None
 
     def connectionMade(self) -> None:
         """The handshake comes first."""
+        self.handshake.begin(self.transport)
         self._tcp = tcp.prepare(self.transport)
 
     def handshakeCompleted(self) -> None:
         """It is who it should be."""
+        self.handshake.pending = False
         self.ready.callback(None)
 
     def deliver(self, data: bytes) -> "Deferred[None]":
         """Write; fires when the machine at the other end has acknowledged all of it."""
-        taken = self._taken = Deferred()
+        # Who waits no longer, as the node stops, leaves: what did not get through is in the spool.
+        taken = self._taken = Deferred(lambda _: self.transport.abortConnection())
         self._deadline = self._clock.seconds() + _TAKEN
         self.transport.write(data)
-        self._call = self._clock.callLater(_LOOK, self._look)
+        self._call = self._clock.callLater(self._first_look, self._look)
+        self._first_look = _LOOK
         return taken
 
     def _look(self) -> None:
@@ -159,28 +159,34 @@ class _Stream(StreamProtocol):
         else:
             self._call = self._clock.callLater(_LOOK, self._look)
 
+    def leave(self) -> None:
+        """Close; a collector that does not answer to the end of TLS has its time for that."""
+        self.transport.loseConnection()
+        if self._call is None:
+            self._call = self._clock.callLater(_CLOSE, self.transport.abortConnection)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Nobody knows what arrived of what was not acknowledged."""
-        self.lost = reason.value
+        self.lost = self.handshake.explain(reason.value)
         call, self._call = self._call, None
         if call is not None:
             call.cancel()
         taken, self._taken = self._taken, None
         for waiter in (taken, self.ready):
             if waiter is not None and not waiter.called:
-                waiter.errback(reason)
+                waiter.errback(self.lost)
 
 
 class TLSSender:
     """Syslog over TLS (RFC 5425): connects when there is something to send, and stays.
 
-    `secure(endpoint, host)` makes an endpoint one over TLS.
+    `tls` says whom to trust, and what to show.
     """
 
-    def __init__(self, collector: Collector, reactor: Any, secure: Secure = over_tls) -> None:
+    def __init__(self, collector: Collector, tls: ClientContext, reactor: Any) -> None:
         self._collector = collector
+        self._tls = tls
         self._reactor = reactor
-        self._secure = secure
         self._stream: _Stream | None = None
 
     def send(self, messages: Sequence[bytes]) -> "Deferred[None]":
@@ -195,7 +201,8 @@ class TLSSender:
     async def _connect(self) -> _Stream:
         collector, stream = self._collector, _Stream(self._reactor)
         plain: Any = HostnameEndpoint(self._reactor, collector.host.encode(), collector.port)
-        await connectProtocol(self._secure(plain, collector.host), stream)
+        secured = self._tls.secured(plain, collector.host, self._reactor, protocol=None)
+        await connectProtocol(secured, stream)
         try:
             await stream.ready.addTimeout(_CONNECT, self._reactor)
         except BaseException:
@@ -206,8 +213,9 @@ class TLSSender:
 
     def close(self) -> None:
         """Close the connection, if there is one."""
-        if self._stream is not None and self._stream.lost is None:
-            self._stream.transport.loseConnection()
+        stream, self._stream = self._stream, None
+        if stream is not None and stream.lost is None:
+            stream.leave()
 
 
 class _Datagrams(DatagramProtocol):

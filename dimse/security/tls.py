@@ -5,21 +5,14 @@ is in the files; a server's can `reload` them while it listens.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from typing import Any
 
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
-from service_identity import VerificationError
-from service_identity.cryptography import (
-    verify_certificate_hostname,
-    verify_certificate_ip_address,
-)
-from service_identity.exceptions import CertificateError
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -47,7 +40,7 @@ from dimse.security.profiles import (
     PROFILES,
     Profile,
 )
-from dimse.ul.protocol import UpperLayerProtocol
+from dimse.ul.handshake import Handshake
 
 Files = File | Sequence[File]
 
@@ -152,31 +145,44 @@ def _files(files: Files) -> Sequence[File]:
     return [files] if isinstance(files, str) or hasattr(files, "__fspath__") else files
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What was in the files, and the context that it made."""
+
+    context: SSL.Context
+    shown: Identity | None
+    authorities: tuple[Certificate, ...]
+
+
+def reload(contexts: Iterable["_Context"]) -> None:
+    """Read the files of all contexts again, for the connections that come.
+
+    Raises `MisuseError` when something is wrong with one of them, and all stay as they were.
+    """
+    fresh = [(each, each._load()) for each in contexts]
+    for context, loaded in fresh:
+        context._loaded = loaded
+
+
 class _Context(ABC):
     """What is in the files, as OpenSSL wants it."""
 
-    _shown: Identity | None
-    _authorities: tuple[Certificate, ...]
-
     def __init__(self, profile: str) -> None:
         self.profile: Profile = PROFILES[profile]
-        self._context = self._load()
+        self._loaded = self._load()
 
     @abstractmethod
-    def _load(self) -> SSL.Context:
-        """Read the files; raises `MisuseError`, and nothing has changed then."""
+    def _load(self) -> _Loaded:
+        """Read the files; raises `MisuseError`."""
 
     def reload(self) -> None:
-        """Read the files again, for the connections that come.
-
-        Raises `MisuseError` when something is wrong with them, and all stays as it was.
-        """
-        self._context = self._load()
+        """As the function, for this one."""
+        reload([self])
 
     def expiring(self) -> Iterator[str]:
         """A line for each certificate that expires soon, or has."""
-        shown = self._shown.chain if self._shown is not None else ()
-        return certificates.soon_to_expire((*shown, *self._authorities))
+        shown = self._loaded.shown.chain if self._loaded.shown is not None else ()
+        return certificates.soon_to_expire((*shown, *self._loaded.authorities))
 
     def _make(
         self,
@@ -214,7 +220,7 @@ class _Context(ABC):
         return context
 
     def _connection(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self._context)
+        connection = SSL.Connection(self._loaded.context)
         connection.set_app_data(protocol)  # as Twisted does from 25.5 on
         return connection
 
@@ -238,12 +244,12 @@ class _Context(ABC):
             name = certificates.name_of(certificate)
             why = certificates.weakness(certificate, self.profile) or why
             if not (why or depth or host is None):
-                why = _mismatch(certificate, host)
+                why = certificates.mismatch(certificate, host)
         except Exception as error:  # noqa: BLE001  whatever is in it, and nobody else would hear
             why = f"cannot be read: {error}"
-        user = connection.get_app_data().wrappedProtocol
-        if why and isinstance(user, UpperLayerProtocol):
-            user.handshake.refused = user.handshake.refused or f"the certificate {name} {why}"
+        handshake = getattr(connection.get_app_data().wrappedProtocol, "handshake", None)
+        if why and isinstance(handshake, Handshake):
+            handshake.refused = handshake.refused or f"the certificate {name} {why}"
         return not why
 
 
@@ -257,7 +263,7 @@ class ServerContext(_Context):
         self._tomorrow: IDelayedCall | None = None
         super().__init__(tls.profile)
 
-    def _load(self) -> SSL.Context:
+    def _load(self) -> _Loaded:
         tls = self._tls
         shown = certificates.load_identity(tls.certificate, tls.key, self.profile, [SERVER])
         authorities = certificates.load_authorities(_files(tls.ca), self.profile)
@@ -266,8 +272,7 @@ class ServerContext(_Context):
             context.add_client_ca(each)
         context.set_session_id(b"dimse")
         context.set_alpn_select_callback(_select)
-        self._shown, self._authorities = shown, authorities
-        return context
+        return _Loaded(context, shown, authorities)
 
     def begin_watch(self, clock: IReactorTime) -> None:
         """One more listens: the log says now and once a day which certificates expire soon."""
@@ -350,7 +355,7 @@ class ClientContext(_Context):
         self._tls = tls
         super().__init__(tls.profile)
 
-    def _load(self) -> SSL.Context:
+    def _load(self) -> _Loaded:
         tls, shown = self._tls, None
         if tls.certificate is not None:
             shown = certificates.load_identity(tls.certificate, tls.key, self.profile, [CLIENT])
@@ -358,23 +363,39 @@ class ClientContext(_Context):
         context = self._make(shown, authorities, tls.crl)
         if not authorities:
             context.set_default_verify_paths()
-        context.set_alpn_protos([ALPN])
-        self._shown, self._authorities = shown, authorities
-        return context
+        return _Loaded(context, shown, authorities)
 
     def secured(
-        self, endpoint: IStreamClientEndpoint, host: str | None, clock: IReactorTime
+        self,
+        endpoint: IStreamClientEndpoint,
+        host: str | None,
+        clock: IReactorTime,
+        protocol: bytes | None = ALPN,
     ) -> IStreamClientEndpoint:
-        """An endpoint that connects by `endpoint`, and then begins TLS with `host`."""
+        """An endpoint that connects by `endpoint`, and then begins TLS with `host`.
+
+        `protocol` is what the peer is told that we speak (ALPN), unless it is None. Raises
+        `MisuseError` for a host that has no name, or one that no certificate can have.
+        """
         name = self._tls.server_name or host
         if name is None and not self._tls.insecure_unverified:
             raise MisuseError("TLS through an endpoint needs server_name, whom to expect there")
-        return _SecureConnecting(endpoint, partial(self._connect, name), clock)
+        named = certificates.server_name(name) if name is not None else None
+        connect = partial(self._connect, name, named, protocol)
+        return _SecureConnecting(endpoint, connect, clock)
 
-    def _connect(self, name: str | None, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+    def _connect(
+        self,
+        name: str | None,
+        named: bytes | None,
+        spoken: bytes | None,
+        protocol: TLSMemoryBIOProtocol,
+    ) -> SSL.Connection:
         connection = self._connection(protocol)
-        if name is not None and not _is_address(name):  # which is no server name (RFC 6066 3)
-            connection.set_tlsext_host_name(_ascii(name))
+        if spoken is not None:
+            connection.set_alpn_protos([spoken])
+        if named is not None:
+            connection.set_tlsext_host_name(named)
         if self._tls.insecure_unverified:
             connection.set_verify(SSL.VERIFY_NONE)
         else:
@@ -405,27 +426,3 @@ class _SecureConnecting:
 class _Creator:
     def __init__(self, create: Callable[[TLSMemoryBIOProtocol], SSL.Connection]) -> None:
         self.clientConnectionForTLS = create
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _ascii(name: str) -> bytes:
-    return name.rstrip(".").encode("idna")
-
-
-def _mismatch(certificate: Certificate, host: str) -> str:
-    """Why the certificate is not for `host`; "" if it is (RFC 9525)."""
-    try:
-        if _is_address(host):
-            verify_certificate_ip_address(certificate, host)
-        else:
-            verify_certificate_hostname(certificate, _ascii(host).decode())
-    except (VerificationError, CertificateError):
-        return f"is not for {host} (its subject alternative names)"
-    return ""

@@ -6,7 +6,7 @@ of a study is counted, and is one record when the association ends or after a bo
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -18,11 +18,14 @@ from dimse.admission import Requesting
 from dimse.errors import AssociationRejectedError, MisuseError, RejectSource
 from dimse.performing import Operation, Peer
 from dimse.security import audit
+from dimse.security.addresses import host_of
+from dimse.security.attempts import Failures
 from dimse.security.audit import ActiveParticipant, AuditMessage, Code, Study
 from dimse.security.syslog import syslog_message
 
 _STUDY_UID, _PATIENT_ID = 0x0020000D, 0x00100020
 
+_MOST_ALERTS = 100  # of an address within a minute: who knocks must not fill the disk
 _MOST_STUDIES = 1000  # of one association that are counted at a time
 _LONGEST = 300.0  # s from the first instance to the record, on an association that stays
 
@@ -98,6 +101,8 @@ class AuditTrail:
         self._host = host or socket.gethostname()
         self._now = now
         self._received: dict[Any, _Collected] = {}  # by association
+        self._alerts = Failures(_MOST_ALERTS, clock)
+        self._left_out = 0  # alerts of addresses with too many
 
     def start(self) -> None:
         """Open the outlets, and record that the node starts; raises `MisuseError`."""
@@ -129,15 +134,22 @@ class AuditTrail:
 
     def alert(self, event_type: Code, peer: Peer, description: str) -> None:
         """A peer was kept from something: `audit.NODE_AUTHENTICATION`, if it is not who it should
-        be, or `audit.RESTRICTED_FUNCTION`. `description` says what, without secrets."""
-        self._record(self._security_alert, event_type, peer, description)
+        be, or `audit.RESTRICTED_FUNCTION`. `description` says what, without secrets.
+
+        Those of an address above 100 within a minute are counted, and the next one says how many.
+        """
+        if (left_out := self._bounded(host_of(peer.address))) is not None:
+            self._record(self._security_alert, event_type, peer, description + left_out)
 
     def authenticated(self, requesting: Requesting, user: str, failure: str = "") -> None:
         """The user identity of a requestor was verified, or refused because of `failure`.
 
-        `user` is who it is or claims to be; never a passcode or a token.
+        `user` is who it is or claims to be; never a passcode or a token. Failures are bounded as
+        alerts are.
         """
-        self._record(self._authentication, requesting, user, failure)
+        left_out = self._bounded(requesting.host) if failure else ""
+        if left_out is not None:
+            self._record(self._authentication, requesting, user, failure + left_out)
 
     # What services and the archive tell
 
@@ -171,13 +183,20 @@ class AuditTrail:
         """Instances are going to be sent to who asks, or with C-MOVE to an AE title at `host`."""
         us = self._us(operation.ae_title, role=audit.SOURCE)
         if destination:
-            asking = self._peer(operation.peer, requestor=True)
             there = audit.application_entity(destination, host, role=audit.DESTINATION)
-            return Sending(self._transfer, (us, there, asking))
-        there = self._peer(operation.peer, requestor=True, role=audit.DESTINATION)
-        return Sending(self._transfer, (us, there))
+            return Sending(self._transfer, (us, there, *self._asking(operation)))
+        return Sending(self._transfer, (us, *self._asking(operation, audit.DESTINATION)))
 
     # Inside
+
+    def _bounded(self, host: str) -> str | None:
+        """How many were left out before this one, in words; None if it is one of those."""
+        if self._alerts.too_many(host):
+            self._left_out += 1
+            return None
+        self._alerts.add(host)
+        left_out, self._left_out = self._left_out, 0
+        return f" (and {left_out} of who does that all the time)" if left_out else ""
 
     def _collect(self, operation: Operation) -> _Collected:
         association = operation.association
@@ -195,7 +214,7 @@ class AuditTrail:
             collected.timer.cancel()
         operation = collected.operation
         participants = (
-            self._peer(operation.peer, requestor=True, role=audit.SOURCE),
+            *self._asking(operation, audit.SOURCE),
             self._us(operation.ae_title, role=audit.DESTINATION),
         )
         for count in collected.counts.values():
@@ -211,7 +230,8 @@ class AuditTrail:
         return audit.application_activity(event_type, self._node(audit.APPLICATION))
 
     def _security_alert(self, event_type: Code, peer: Peer, description: str) -> AuditMessage:
-        return audit.security_alert(event_type, self._node(), self._peer(peer), description)
+        subject = audit.application_entity(peer.ae_title, host_of(peer.address))
+        return audit.security_alert(event_type, self._node(), subject, description)
 
     def _authentication(self, requesting: Requesting, user: str, failure: str) -> AuditMessage:
         who = ActiveParticipant(
@@ -225,7 +245,7 @@ class AuditTrail:
 
     def _query(self, operation: Operation, identifier: bytes) -> AuditMessage:
         participants = (
-            self._peer(operation.peer, requestor=True, role=audit.SOURCE),
+            *self._asking(operation, audit.SOURCE),
             self._us(operation.ae_title, role=audit.DESTINATION),
         )
         syntax = operation.context.transfer_syntax
@@ -243,11 +263,15 @@ class AuditTrail:
     def _us(self, ae_title: str, role: Code | None = None) -> ActiveParticipant:
         return audit.application_entity(ae_title, self._host, role=role)
 
-    def _peer(
-        self, peer: Peer, *, requestor: bool = False, role: Code | None = None
-    ) -> ActiveParticipant:
+    def _asking(
+        self, operation: Operation, role: Code | None = None
+    ) -> Iterator[ActiveParticipant]:
+        """The peer, and its user, if one was verified."""
+        peer, user = operation.peer, operation.association.user
         host = host_of(peer.address)
-        return audit.application_entity(peer.ae_title, host, requestor=requestor, role=role)
+        yield audit.application_entity(peer.ae_title, host, requestor=True, role=role)
+        if user is not None:
+            yield ActiveParticipant(user_id=user, is_requestor=True, access_point=host)
 
     def _record(self, make: Callable[..., AuditMessage], *what: Any) -> None:
         try:
@@ -291,9 +315,3 @@ class Sending:
         """Nothing more comes; what is in no record now was never tried."""
         for count in self._counts.values():
             self._emit(audit.INSTANCES_TRANSFERRED, self._participants, count)
-
-
-def host_of(address: str) -> str:
-    """The host of `host:port`, as `Peer` and destinations have it."""
-    host = address.rpartition(":")[0] or address
-    return host.removeprefix("[").removesuffix("]")

@@ -11,16 +11,20 @@ from dimse.security.syslog import AuditFile, Collector, Sender, TLSSender, UDPSe
 from dimse.security.trail import AuditTrail, Outlet
 from dimse.server.config import Configuration
 from dimse.server.node import Store
+from dimse.server.tls import Secured
 
 _SPOOL = "audit-spool"  # in the storage folder
 
 
-def audit_trail(configuration: Configuration, clock: Any) -> AuditTrail | None:
-    """None where records go nowhere."""
+def audit_trail(configuration: Configuration, tls: Secured, clock: Any) -> AuditTrail | None:
+    """None where records go nowhere; raises `MisuseError` for a file of TLS that is wrong."""
     rules, outlets = configuration.audit, list[Outlet]()
     if rules.syslog is not None:
         spool = Spool(rules.spool or configuration.folder / _SPOOL, rules.spool_size)
-        sender = _sender(Collector.at(rules.syslog), clock)
+        collector = Collector.at(rules.syslog)
+        sender: Sender = UDPSender(collector, clock)
+        if collector.scheme == "tls":
+            sender = TLSSender(collector, tls.client(rules.ca), clock)
         outlets.append(Forwarder(spool, sender, rules.syslog, clock))
     if rules.file is not None:
         outlets.append(AuditFile(rules.file))
@@ -29,12 +33,6 @@ def audit_trail(configuration: Configuration, clock: Any) -> AuditTrail | None:
     titles = tuple(configuration.ae_titles)
     source_id = rules.source_id or (titles[0] if titles else socket.gethostname())
     return AuditTrail(outlets, source_id, ae_titles=titles, clock=clock)
-
-
-def _sender(collector: Collector, clock: Any) -> Sender:
-    if collector.scheme == "udp":
-        return UDPSender(collector, clock)
-    return TLSSender(collector, clock)
 
 
 class AuditedStore:

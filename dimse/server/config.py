@@ -22,6 +22,7 @@ class AuditRules:
     """Where audit records go: to a collector, a file, both, or nowhere."""
 
     syslog: str | None = None
+    ca: tuple[Path, ...] = ()
     file: Path | None = None
     spool: Path | None = None
     spool_size: int = SPOOL_SIZE
@@ -127,7 +128,8 @@ def _beside(file: Path, url: str) -> str:
 def _audit_rules(folder: Path, rules: dict[str, Any]) -> AuditRules:
     """The rules, their paths seen from a folder."""
     paths = {name: folder / rules[name] for name in ("file", "spool") if name in rules}
-    return AuditRules(**rules | paths)
+    authorities = tuple(folder / each for each in rules.get("ca", ()))
+    return AuditRules(**rules | paths | {"ca": authorities})
 
 
 def _identity(folder: Path, rules: dict[str, Any]) -> IdentityRules:

@@ -7,6 +7,7 @@ from twisted.logger import Logger
 from dimse.errors import MisuseError
 from dimse.security.identity import Identification, UserNames
 from dimse.security.passwords import PasswordFile
+from dimse.security.trail import AuditTrail
 from dimse.server.config import IdentityRules
 
 _log = Logger()
@@ -15,10 +16,11 @@ _log = Logger()
 class Users:
     """The users of a node: `identification` verifies them, `renew` reads their files again.
 
-    Raises `MisuseError` for a file that cannot be used. What verifies tokens is an extra.
+    `audit` is told who was verified, and who was not. Raises `MisuseError` for a file that cannot
+    be used. What verifies tokens is an extra.
     """
 
-    def __init__(self, rules: IdentityRules, reactor: Any) -> None:
+    def __init__(self, rules: IdentityRules, reactor: Any, audit: AuditTrail | None = None) -> None:
         self._files: list[Any] = []  # the checkers that have one
         names = [UserNames()] if rules.user_names else []
         if rules.passwords is not None:
@@ -31,6 +33,7 @@ class Users:
             required=rules.required,
             allow_plain=rules.allow_plain,
             failures=rules.failures,
+            audit=audit,
         )
 
     def renew(self) -> None:

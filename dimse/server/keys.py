@@ -231,6 +231,14 @@ KEYS: tuple[Key, ...] = (
     ),
     Key(
         "audit",
+        "ca",
+        kinds.FILES,
+        "the certificates of who signs that of a collector over TLS; seen from the folder of this "
+        "file",
+        "those of `tls`",
+    ),
+    Key(
+        "audit",
         "file",
         kinds.FILE,
         "a file that audit records are appended to; seen from the folder of this file",

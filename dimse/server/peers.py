@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from ipaddress import IPv6Network, ip_network
 from shlex import quote
 from typing import Any
 
@@ -14,7 +13,8 @@ from dimse.admission import Admission, Requesting, Share
 from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, escaped
-from dimse.security.access import UNIFORM, Access, KnownPeer, Peers, Requestor, Verdict, network_of
+from dimse.security.access import UNIFORM, Access, KnownPeer, Peers, Requestor, Verdict
+from dimse.security.addresses import counted_as
 from dimse.security.certificate_names import names_of
 from dimse.security.identity import IVerifiedUser
 from dimse.security.quotas import Meter, Refusals, take
@@ -147,7 +147,7 @@ class PeerBook:
 
     def _why(self, verdict: Verdict, who: Requestor) -> str | None:
         """For the log; None for what was told of lately."""
-        count = self._refusals.count(_counted_as(who.host), self._clock.seconds())
+        count = self._refusals.count(counted_as(who.host), self._clock.seconds())
         if count is None:
             return None
         reason = verdict.reasons[-1]
@@ -225,11 +225,3 @@ class PeerBook:
             operations_performed=performed or limits.operations_performed,
             operations_invoked=invoked or limits.operations_invoked,
         )
-
-
-def _counted_as(host: str) -> str:
-    """By what refusals are counted: an address, of IPv6 its network of 64 bits, which one has."""
-    network = network_of(host.partition("%")[0])
-    if isinstance(network, IPv6Network):
-        return str(ip_network((network.network_address, 64), strict=False))
-    return host

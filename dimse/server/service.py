@@ -33,8 +33,9 @@ def makeService(options: Options) -> Node:
     """The node that `options` describe, on the reactor that runs, in a process of its own.
 
     With a configuration file SIGHUP renews its peers, with one of passwords or of keys its users,
-    and with TLS its certificates. pydicom, whose warnings quote what comes, falls silent in the
-    whole process. Raises `NotStartedError` for what cannot be read or used.
+    and with TLS its certificates, those for its collector of audit records too. pydicom, whose
+    warnings quote what comes, falls silent in the whole process. Raises `NotStartedError` for what
+    cannot be read or used.
     """
     try:
         return _made(options)
@@ -49,8 +50,8 @@ def _made(options: Options) -> Node:
     clock: Any = reactor
     count_steadily(clock)
     configuration, limits = options.configuration, options.configuration.limits
-    trail = audit_trail(configuration, clock)
     tls = options.tls
+    trail = audit_trail(configuration, tls, clock)
     peers = PeerBook(
         configuration.peers,
         limits,
@@ -84,7 +85,8 @@ def _made(options: Options) -> Node:
     )
     scps = [VerificationSCP(), *services]
     admissions = partial(peers.admission, scps)
-    users = Users(configuration.identity, clock) if configuration.identity.verify else None
+    verify = configuration.identity.verify
+    users = Users(configuration.identity, clock, trail) if verify else None
     factory = AcceptorFactory(
         scps,
         ae_titles=configuration.ae_titles,
@@ -99,7 +101,7 @@ def _made(options: Options) -> Node:
         endpoints.append(tls.server.secured(server_endpoint(each, reactor), clock))
     renewed = [peers.renew] if options.file is not None else []
     renewed += [users.renew] if users else []
-    renewed += [tls.renew] if configuration.tls.certificate is not None else []
+    renewed += [tls.renew] if renewed or tls.in_use else []
     renew = partial(_renew, renewed) if renewed else None
     store = archive if trail is None else AuditedStore(archive, trail)
     heard = own_process(clock, limits)

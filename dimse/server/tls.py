@@ -7,7 +7,7 @@ from twisted.logger import Logger
 
 from dimse.errors import MisuseError
 from dimse.security.profiles import DEFAULT_PROFILE
-from dimse.security.tls import ClientContext, ClientTLS, ServerContext, ServerTLS
+from dimse.security.tls import ClientContext, ClientTLS, ServerContext, ServerTLS, reload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,39 +32,45 @@ class Secured:
 
     def __init__(self, tls: NodeTLS, *, listens: bool) -> None:
         self._tls = tls
-        self._client: ClientContext | None = None
+        self._clients: dict[tuple[Path, ...], ClientContext] = {}  # by who signs for peers
         self.server = self._server() if listens else None
 
-    def client(self) -> ClientContext:
-        """For peers that need TLS; raises `MisuseError` when that cannot be had."""
-        if self._client is None:
-            tls = self._tls
-            self._client = ClientTLS(
-                ca=tls.ca,
+    def client(self, ca: tuple[Path, ...] = ()) -> ClientContext:
+        """For peers that need TLS, whose certificates others may sign than those of the node.
+
+        Raises `MisuseError` when that cannot be had.
+        """
+        tls, ca = self._tls, ca or self._tls.ca
+        if ca not in self._clients:
+            self._clients[ca] = ClientTLS(
+                ca=ca,
                 crl=tls.crl,
                 certificate=tls.certificate,
                 key=tls.key if tls.certificate is not None else None,
                 profile=tls.profile,
             ).load()
-        return self._client
+        return self._clients[ca]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether something listens with TLS, or is reached over it."""
+        return self.server is not None or bool(self._clients)
 
     def renew(self) -> None:
         """Read the files again, for connections that come; those that are open go on as they are.
 
         When something is wrong with them all stays as it was, and the log says what.
         """
-        contexts = [each for each in (self.server, self._client) if each is not None]
+        contexts = [each for each in (self.server, *self._clients.values()) if each is not None]
         try:
-            for context in contexts:
-                context.reload()
+            reload(contexts)
         except MisuseError as error:
             self.log.error("{error}; the certificates stay as they were", error=error)
             return
         if contexts:
             self.log.info("the certificates for TLS are read again")
-        for context in contexts[:1]:
-            for line in context.expiring():
-                self.log.warn("TLS: {line}", line=line)
+        for line in dict.fromkeys(line for context in contexts for line in context.expiring()):
+            self.log.warn("TLS: {line}", line=line)
 
     def _server(self) -> ServerContext:
         tls = self._tls

@@ -48,9 +48,10 @@ from dimse.message.status import (
 )
 from dimse.performing import Operation, Outcome, Performing, escaped
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES
+from dimse.security.addresses import host_of
 from dimse.security.audit import Study
 from dimse.security.tls import ClientContext, ClientTLS
-from dimse.security.trail import AuditTrail, Sending, host_of
+from dimse.security.trail import AuditTrail, Sending
 from dimse.services.composite import without_bulk_data
 from dimse.services.dataset import encode
 from dimse.services.extended import Options, answers

@@ -6,7 +6,7 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import ISSLTransport
 
-from dimse.errors import TLSError
+from dimse.errors import TimedOutError, TLSError
 
 _MEANINGS = {
     "http request": "what came is HTTP",
@@ -34,20 +34,15 @@ _MEANINGS = {
 class Handshake:
     """What is known of it: it is `pending` until TLS has agreed, and with it the connection.
 
-    `refused` says what is wrong with the certificate of the peer.
+    `refused` says what is wrong with the certificate of the peer, `failure` why it came to nothing.
     """
 
-    __slots__ = ("_requestor", "pending", "refused")
+    __slots__ = ("_requestor", "failure", "pending", "refused")
 
     def __init__(self, *, requestor: bool) -> None:
         self._requestor = requestor
         self.pending = False
-        self.refused = ""
-
-    @property
-    def name(self) -> str:
-        """What a time-out that ran out meanwhile waited for."""
-        return "the TLS handshake" if self.pending else ""
+        self.refused = self.failure = ""
 
     def begin(self, transport: Any) -> None:
         """There is a connection, over which TLS may be still to come."""
@@ -65,6 +60,16 @@ class Handshake:
         else:
             return reason
         error.__cause__ = reason
+        if self.pending:
+            self.failure = str(error)
+        return error
+
+    def timed_out(self, which: str, seconds: float) -> TimedOutError:
+        """A time-out ran out, and this was waited for if it is still to come."""
+        if not self.pending:
+            return TimedOutError(which, seconds)
+        error = TimedOutError(which, seconds, "the TLS handshake")
+        self.failure = str(error)
         return error
 
 

@@ -21,7 +21,6 @@ from dimse.errors import (
     AssociationRejectedError,
     DimseError,
     ProtocolError,
-    TimedOutError,
     TLSError,
 )
 from dimse.events import Events, Span
@@ -398,7 +397,7 @@ class UpperLayerProtocol(Protocol):
 
     def _artim_expired(self) -> None:
         if self._machine.state is Sta.Sta2:
-            self._say(TimedOutError("artim", self._limits.artim, self.handshake.name))
+            self._say(self.handshake.timed_out("artim", self._limits.artim))
         self._machine.handle(Evt.Evt18)
 
     def _say(self, error: DimseError) -> None:
@@ -408,7 +407,7 @@ class UpperLayerProtocol(Protocol):
 
     def _give_up(self, limit: str) -> None:
         """A time-out of ours ends the association: A-ABORT, and the user is told why."""
-        error = TimedOutError(limit, getattr(self._limits, limit), self.handshake.name)
+        error = self.handshake.timed_out(limit, getattr(self._limits, limit))
         self.outcome = self.outcome or error
         self.abort()
         (self.user or self._establisher).abort_indication(error)

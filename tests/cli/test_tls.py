@@ -1,5 +1,6 @@
 """The commands over TLS, each as a process of its own, to peers on 127.0.0.1."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dimse.cli.main import main
+from dimse.security.passwords import Cost, write_password
 from tests.archive.archives import data_set
 from tests.certificates import PKI
 from tests.cli.command import dimse, start
@@ -107,6 +109,34 @@ def test_store_move_here_and_commit(server: Server, here: int, tls: list[Any], t
     told, why = asked.communicate(timeout=60)
     assert asked.returncode == 0, why
     assert "1 committed" in told
+
+
+def test_h_t14_a_passcode_over_tls_and_in_clear(pki: PKI, tls: list[Any], tmp_path: Path):
+    """Over TLS node and command take it without a word (K31); in clear neither does, and the
+    command only says it to a node that refuses it if it is told to. The audit trail has it all."""
+    passwords, plain, audit = tmp_path / "passwords", free_port(), tmp_path / "audit.log"
+    write_password(passwords, "anna", "s3cret", Cost(ln=4, r=1, p=1))
+    options = ["--passwords", passwords, "--require-identity", "--audit", audit]
+    options += ["--listen", f"tcp:{plain}:interface=127.0.0.1"]
+    anna = ["-usr", "anna", "-pwd", "s3cret", "-rsp", "-v"]
+    with node(pki, tmp_path / "store", *options) as server:
+        over_tls = dimse("echo", "127.0.0.1", server.port, *tls, *anna)
+        unsaid = dimse("echo", "127.0.0.1", plain, *anna)
+        in_clear = dimse("echo", "127.0.0.1", plain, *anna, "--allow-plain-identity")
+        log = server.log()
+    assert over_tls.returncode == 0, over_tls.stderr
+    assert "the peer has verified the user" in over_tls.stderr
+    assert unsaid.returncode == 2
+    assert "--allow-plain-identity" in unsaid.stderr
+    assert in_clear.returncode == 1
+    assert "result 1, source 2, reason 1" in in_clear.stderr
+    assert "the user is anna" in log
+    assert log.count("its user identity is refused: a secret came without TLS") == 1
+    records = audit.read_text("utf-8")
+    logins = [line for line in records.splitlines() if "User Authentication" in line]
+    outcomes = [re.findall('EventOutcomeIndicator="([0-9]+)"', line) for line in logins]
+    assert outcomes == [["0"], ["8"]]
+    assert "s3cret" not in log + records
 
 
 @pytest.mark.parametrize(

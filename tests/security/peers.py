@@ -53,10 +53,16 @@ class Careless:
 
 def tls_requestor(network: Network, endpoint: Any, tls: Careless) -> ScriptedPeer:
     """A scripted peer that has connected to `endpoint`, and begun TLS as far as that goes."""
+    peer = tls_hello(network, endpoint, tls)
+    network.run()
+    return peer
+
+
+def tls_hello(network: Network, endpoint: Any, tls: Careless) -> ScriptedPeer:
+    """One that has connected, of which nothing has arrived yet."""
     peer = ScriptedPeer(network.run)
     factory = TLSMemoryBIOFactory(tls, True, _one(peer), network.clock)
     endpoint.join(factory.buildProtocol(None), IPv4Address("TCP", "10.0.0.1", 4242))
-    network.run()
     return peer
 
 

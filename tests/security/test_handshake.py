@@ -16,7 +16,6 @@ from dimse import (
     Limits,
     MisuseError,
     Requesting,
-    ServerTLS,
     TimedOutError,
     TLSError,
     associate,
@@ -32,6 +31,7 @@ from tests.security.peers import (
     client_tls,
     server_tls,
     tls_acceptor,
+    tls_hello,
     tls_requestor,
 )
 
@@ -59,7 +59,7 @@ def lines(network: Network) -> list[str]:
     return [formatEvent(event) for event in network.events]
 
 
-def listen(network: Network, scp: RecordingSCP, tls: ServerTLS, **options: Any) -> Any:
+def listen(network: Network, scp: RecordingSCP, tls: Any, **options: Any) -> Any:
     return network.listen([scp], tls=tls, **options)
 
 
@@ -485,10 +485,41 @@ class TestReload:
         assert network.result(echo(ours)) == 0
         network.result(listener.stop(0))
 
+    @BOTH
+    def test_h_t11_in_the_middle_of_a_handshake(
+        self, network: Network, scp: RecordingSCP, pki: PKI, tmp_path: Path, version: int
+    ):
+        """It goes on with what it began with."""
+        file, key = tmp_path / "node.pem", tmp_path / "node.key"
+        copy(pki.node.path, file), copy(pki.node.key_path, key)
+        context = server_tls(pki, certificate=file, key=key).load()
+        endpoint = listen(network, scp, context)
+        tls = Careless(pki.modality, versions=(version, version))
+        peer = tls_hello(network, endpoint, tls)
+        network.links[-1].step()
+        assert b"SSLv3/TLS write client hello" in tls.connections[0].get_state_string()
+        renewed = pki.ca.issue("renewed")
+        copy(renewed.path, file), copy(renewed.key_path, key)
+        context.reload()
+        network.run()
+        shown = tls.connections[0].get_peer_certificate()
+        assert shown is not None
+        assert shown.to_cryptography() == pki.node.certificate
+        peer.send(RQ)
+        assert peer.pdus
+
     def test_h_t11_nothing_to_reload(self, network: Network, scp: RecordingSCP):
         listener = network.result(listen_on(network.endpoint(), [scp], reactor=network.clock))
         with pytest.raises(MisuseError, match="without TLS"):
             listener.reload_tls()
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "node..example", "ä" * 70])
+def test_what_no_host_can_be_called(network: Network, scp: RecordingSCP, pki: PKI, name: str):
+    """It is said before there is a connection, on which nobody would hear of it."""
+    endpoint = listen(network, scp, server_tls(pki))
+    with pytest.raises(MisuseError, match="is no host name"):
+        associate(endpoint, tls=client_tls(pki, server_name=name), reactor=network.clock)
 
 
 def test_what_expires_is_said_every_day(network: Network, scp: RecordingSCP, pki: PKI):

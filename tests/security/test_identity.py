@@ -197,6 +197,11 @@ class TestVerified:
         assert "the user is anna" in node.log()
         assert SECRET not in node.log()
 
+    def test_a_response_does_not_show(self) -> None:
+        """It may be a ticket that others can use."""
+        shown = repr(VerifiedUser("anna", b"ticket")) + repr(Admission(identity_response=b"ticket"))
+        assert "ticket" not in shown
+
 
 class TestNotVerified:
     def test_h_t15_required_but_absent(self, node: Node) -> None:
@@ -316,6 +321,21 @@ class TestHT13:
                 node.network.result(each)
             results.append(caught.value.result)
         assert results == [1] * FAILURES + [2] * 2 * FAILURES
+
+    def test_h_t13_a_network_of_ipv6_has_one_turn(self, node: Node) -> None:
+        """It is counted as one, so its addresses must not try at a time (RFC 6177)."""
+        checker = Checker(IUsernamePassword)
+        node.listen([checker])
+        for number in range(3 * FAILURES):
+            host = f"2001:db8::{number:x}"
+            asks = Requesting(dimse.Peer("X", f"[{host}]:1"), _request(WRONG), host, encrypted=True)
+            node.identification.identify(asks).addErrback(lambda _: None)
+        assert len(checker.verdicts) == 1
+        for number in range(FAILURES):
+            checker.verdicts[number].errback(UnauthorizedLogin())
+        assert len(checker.verdicts) == FAILURES
+        node.network.advance(DELAY)
+        assert node.identification._turns == {}
 
     def test_h_t13_who_hangs_up_is_counted_and_others_have_their_turn(self, node: Node) -> None:
         checker = Checker(IUsernamePassword)

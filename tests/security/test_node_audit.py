@@ -5,12 +5,9 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from OpenSSL import crypto
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
 from twisted.internet import reactor  # noqa: TID253  pytest-twisted has installed it
-from twisted.internet.endpoints import SSL4ServerEndpoint
-from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import capturedLogs, formatEvent
 
 from dimse import (
@@ -26,9 +23,17 @@ from dimse.server.node import Node
 from dimse.server.options import Options
 from dimse.server.service import makeService
 from tests.archive.archives import data_set
+from tests.certificates import PKI
 from tests.peers import free_port
 from tests.security.schema import checked
-from tests.security.test_syslog import Datagrams, Receivers, certificate, of_stream, until
+from tests.security.test_syslog import (
+    Datagrams,
+    Receivers,
+    collector_tls,
+    listening,
+    of_stream,
+    until,
+)
 from tests.server.test_service import made, start
 from tests.wire import EXPLICIT, VERIFICATION
 
@@ -93,34 +98,32 @@ async def test_records_go_to_a_file(tmp_path: Path) -> None:
     assert events(path.read_bytes().splitlines()) == ALL
 
 
-@pytest.fixture
-def identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrivateCertificate:
-    """A certificate of a collector that the platform trusts."""
-    identity = certificate("localhost")
-    authorities = tmp_path / "authorities.pem"
-    shown: Any = identity
-    authorities.write_bytes(shown.dump(crypto.FILETYPE_PEM))
-    monkeypatch.setenv("SSL_CERT_FILE", str(authorities))
-    return identity
+def trusting(folder: Path, pki: PKI, section: str) -> tuple[str, ...]:
+    """The option of a file that says who signs for collectors."""
+    file = folder / "dimse.toml"
+    file.write_text(f'[{section}]\nca = "{pki.ca.path}"\n', "utf-8")
+    return "--config", str(file)
 
 
+@pytest.mark.parametrize("section", ["audit", "tls"])
 @pytest_twisted.ensureDeferred
 async def test_h_r22_records_wait_for_a_collector_that_is_away(
-    tmp_path: Path, identity: PrivateCertificate
+    tmp_path: Path, pki: PKI, section: str
 ) -> None:
-    """The node serves meanwhile, and is started again; over TLS all of it arrives in order."""
+    """The node serves meanwhile, and is started again; over TLS all of it arrives in order
+    (H-T17)."""
     port = free_port()
+    options = (*trusting(tmp_path, pki, section), "--audit", f"tls://localhost:{port}")
     with capturedLogs() as log:
-        service, address = node(tmp_path, "--audit", f"tls://localhost:{port}")
+        service, address = node(tmp_path, *options)
         await use(address)
         await service.stopService()
     said = "\n".join(filter(None, map(formatEvent, log)))
     assert f"audit collector tls://localhost:{port} is away" in said
     assert "Doe" not in said
     receivers: Any = Receivers()
-    endpoint: Any = SSL4ServerEndpoint(REACTOR, port, identity.options(), interface="127.0.0.1")
-    listening: Any = await endpoint.listen(receivers)
-    service, address = node(tmp_path, "--audit", f"tls://localhost:{port}")
+    collector = await listening(receivers, collector_tls(pki.node), port)
+    service, address = node(tmp_path, *options)
     async with associate(address, [VERIFICATION], called_ae_title="ARCHIVE") as association:
         await echo(association)
     await service.stopService()
@@ -128,7 +131,42 @@ async def test_h_r22_records_wait_for_a_collector_that_is_away(
     assert events(of_stream(receivers.data)) == [*ALL, START, START]
     for connection in receivers.connections:
         connection.transport.abortConnection()
-    await listening.stopListening()
+    await collector.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_with_a_certificate_shows_it_to_the_collector(
+    tmp_path: Path, pki: PKI
+) -> None:
+    """With who it trusts for peers, unless `audit.ca` says otherwise."""
+    receivers: Any = Receivers()
+    collector = await listening(
+        receivers, collector_tls(pki.stranger, client_auth="require", ca=pki.ca.path)
+    )
+    file = tmp_path / "dimse.toml"
+    file.write_text(f'[audit]\nca = "{pki.other_ca.path}"\n', "utf-8")
+    service, _ = node(
+        tmp_path,
+        *("--config", str(file), "--audit", f"tls://localhost:{collector.getHost().port}"),
+        *("--tls-port", str(free_port()), "--tls-cert", str(pki.node.path)),
+        *("--tls-key", str(pki.node.key_path), "--tls-ca", str(pki.ca.path)),
+    )
+    await until(lambda: receivers.data)
+    (connection,) = receivers.connections
+    shown = connection.transport.getPeerCertificate().to_cryptography()
+    assert shown == pki.node.certificate
+    await service.stopService()
+    for connection in receivers.connections:
+        connection.transport.abortConnection()
+    await collector.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_authority_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "dimse.toml"
+    file.write_text('[audit]\nca = "gone.pem"\nsyslog = "tls://localhost"\n', "utf-8")
+    with pytest.raises(MisuseError, match=r"gone\.pem: No such file"):
+        node(tmp_path, "--config", str(file))
 
 
 @pytest_twisted.ensureDeferred

@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,14 @@ class TestFile:
             write_password(file, "eve", "new", CHEAP)
         assert file.read_bytes() == before
         assert [each.name for each in file.parent.iterdir()] == ["passwords"]
+
+    def test_two_that_write_at_a_time_lose_nobody(self, file: Path) -> None:
+        """Two administrators, or a script that runs twice."""
+        names = [f"user{number}" for number in range(20)]
+        with ThreadPoolExecutor(8) as pool:
+            new = list(pool.map(lambda name: write_password(file, name, "x", Cost(1, 1, 1)), names))
+        assert all(new)
+        assert set(names) <= {each.decode() for each in read_passwords(file)}
 
 
 class TestChecker:

@@ -3,29 +3,27 @@
 import re
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import reactor  # noqa: TID253  pytest-twisted has installed it
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import SSL4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from twisted.internet.ssl import Certificate, KeyPair, PrivateCertificate, optionsForClientTLS
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
-from dimse.errors import MisuseError
+from dimse import ClientTLS, ServerTLS
+from dimse.errors import MisuseError, TLSError
 from dimse.security import syslog
 from dimse.security.syslog import (
     AuditFile,
@@ -35,6 +33,8 @@ from dimse.security.syslog import (
     octet_counted,
     syslog_message,
 )
+from tests.certificates import PKI, Issued
+from tests.security.peers import Careless
 
 REACTOR: Any = reactor
 TIME = datetime(2026, 11, 26, 9, 30, 5, 123456, UTC)
@@ -75,38 +75,27 @@ class Receivers(Factory):
         self.connections: list[Receiver] = []
 
 
-def certificate(name: str) -> PrivateCertificate:
-    """A self-signed one."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    built = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), 1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    pem = built.public_bytes(serialization.Encoding.PEM)
-    certificate: PrivateCertificate = PrivateCertificate.fromCertificateAndKeyPair(
-        Certificate.loadPEM(pem), KeyPair.load(private, 1)
-    )
-    return certificate
+def listening(receivers: Factory, tls: Any, port: int = 0) -> Any:
+    """Fires with the port of a collector; `tls` is a `ServerTLS`, or what makes connections."""
+    endpoint: Any = TCP4ServerEndpoint(REACTOR, port, interface="127.0.0.1")
+    if isinstance(tls, ServerTLS):
+        return tls.load().secured(endpoint, REACTOR).listen(receivers)
+    return endpoint.listen(TLSMemoryBIOFactory(tls, False, receivers))
 
 
-class Trusting:
-    """TLS with who has that certificate."""
+def collector_tls(shown: Issued, **options: Any) -> ServerTLS:
+    """What a collector uses that takes records from everybody, unless told otherwise."""
+    given = {"client_auth": "none", **options}
+    return ServerTLS(certificate=shown.path, key=shown.key_path, **given)
 
-    def __init__(self, authority: Certificate) -> None:
-        self._authority = authority
 
-    def __call__(self, endpoint: Any, host: str) -> Any:
-        return wrapClientTLS(optionsForClientTLS(host, trustRoot=self._authority), endpoint)
+def at(port: Any) -> Collector:
+    return Collector("tls", "localhost", port.getHost().port)
+
+
+def sender_to(collector: Collector, pki: PKI, **options: Any) -> TLSSender:
+    """One that trusts our authority alone."""
+    return TLSSender(collector, ClientTLS(**{"ca": pki.ca.path, **options}).load(), REACTOR)
 
 
 async def until(condition: Any) -> None:
@@ -175,16 +164,11 @@ class TestCollector:
 
 
 @pytest.fixture
-def identity() -> PrivateCertificate:
-    return certificate("localhost")
-
-
-@pytest.fixture
-def receivers(identity: PrivateCertificate) -> Iterator[Any]:
+def receivers(pki: PKI, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(syslog, "_JUDGED", 0.1)
     factory: Any = Receivers()
-    endpoint: Any = SSL4ServerEndpoint(REACTOR, 0, identity.options(), interface="127.0.0.1")
-    factory.port = pytest_twisted.blockon(endpoint.listen(factory))
-    factory.collector = Collector("tls", "localhost", factory.port.getHost().port)
+    factory.port = pytest_twisted.blockon(listening(factory, collector_tls(pki.node)))
+    factory.collector = at(factory.port)
     yield factory
     for connection in factory.connections:
         if connection.open:
@@ -195,9 +179,9 @@ def receivers(identity: PrivateCertificate) -> Iterator[Any]:
 class TestTLS:
     @pytest_twisted.ensureDeferred
     async def test_messages_arrive_in_order_on_one_connection(
-        self, receivers: Any, identity: PrivateCertificate
+        self, receivers: Any, pki: PKI
     ) -> None:
-        sender = TLSSender(receivers.collector, REACTOR, Trusting(identity))
+        sender = sender_to(receivers.collector, pki)
         large = [bytes([65 + number]) * 100_000 for number in range(5)]
         await sender.send(large)
         await sender.send([b"last"])
@@ -209,40 +193,83 @@ class TestTLS:
         sender.close()
 
     @pytest_twisted.ensureDeferred
-    async def test_a_collector_that_nobody_vouches_for_gets_nothing(self, receivers: Any) -> None:
-        sender = TLSSender(receivers.collector, REACTOR)  # as the platform trusts
-        with pytest.raises(SSL.Error):
-            await sender.send([b"secret"])
+    async def test_a_collector_that_nobody_vouches_for_gets_nothing(
+        self, receivers: Any, pki: PKI
+    ) -> None:
+        """Neither the platform nor the authority of another."""
+        for options in ({"ca": ()}, {"ca": pki.other_ca.path}):
+            sender = sender_to(receivers.collector, pki, **options)
+            with pytest.raises(TLSError, match="CN=node is signed by nobody that is trusted"):
+                await sender.send([b"secret"])
         assert receivers.data == b""
 
     @pytest_twisted.ensureDeferred
-    async def test_a_collector_of_another_name_gets_nothing(self, receivers: Any) -> None:
-        other = certificate("elsewhere.example")
-        endpoint: Any = SSL4ServerEndpoint(REACTOR, 0, other.options(), interface="127.0.0.1")
-        port: Any = await endpoint.listen(receivers)
-        collector = Collector("tls", "localhost", port.getHost().port)
-        with pytest.raises(VerificationError):
-            await TLSSender(collector, REACTOR, Trusting(other)).send([b"secret"])
-        assert receivers.data == b""
+    async def test_a_collector_of_another_name_gets_nothing(self, pki: PKI) -> None:
+        factory = Receivers()
+        elsewhere = pki.ca.issue("elsewhere", names=["elsewhere.example"])
+        port = await listening(factory, collector_tls(elsewhere))
+        with pytest.raises(TLSError, match="CN=elsewhere is not for localhost"):
+            await sender_to(at(port), pki).send([b"secret"])
+        assert factory.data == b""
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
-    async def test_tls_1_1_is_not_spoken(self, identity: PrivateCertificate) -> None:
-        factory: Any = Receivers()
-        options: Any = identity.options()
-        options.getContext().set_options(SSL.OP_NO_TLSv1_2 | SSL.OP_NO_TLSv1_3)
-        endpoint: Any = SSL4ServerEndpoint(REACTOR, 0, options, interface="127.0.0.1")
-        port: Any = await endpoint.listen(factory)
-        collector = Collector("tls", "localhost", port.getHost().port)
-        with pytest.raises(SSL.Error):
-            await TLSSender(collector, REACTOR, Trusting(identity)).send([b"secret"])
+    async def test_a_collector_that_was_revoked_gets_nothing(
+        self, receivers: Any, pki: PKI
+    ) -> None:
+        revoked = pki.ca.revoke(pki.node, name="collector-revoked")
+        with pytest.raises(TLSError, match="CN=node is revoked"):
+            await sender_to(receivers.collector, pki, crl=revoked).send([b"secret"])
+        assert receivers.data == b""
+
+    @pytest_twisted.ensureDeferred
+    async def test_tls_1_1_is_not_spoken(self, pki: PKI) -> None:
+        old = Careless(pki.node, versions=(SSL.TLS1_1_VERSION, SSL.TLS1_1_VERSION))
+        port = await listening(Receivers(), old)
+        with pytest.raises(TLSError, match="does not speak this version"):
+            await sender_to(at(port), pki).send([b"secret"])
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    async def test_says_nothing_of_dicom(self, pki: PKI) -> None:
+        """RFC 5425 has no application protocol, and a collector may refuse what it does not know
+        (RFC 7301 3.2)."""
+        offered: list[list[bytes]] = []
+
+        def select(_: Any, protocols: list[bytes]) -> Any:
+            offered.append(protocols)
+            return SSL.NO_OVERLAPPING_PROTOCOLS
+
+        careless = Careless(pki.node)
+        careless._context.set_alpn_select_callback(select)
+        port = await listening(Receivers(), careless)
+        sender = sender_to(at(port), pki)
+        await sender.send([b"one"])
+        assert offered == []
+        sender.close()
+        await port.stopListening()
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_collector_that_wants_to_know_who_we_are(self, pki: PKI) -> None:
+        """And does not get a record, nor says it has, from who shows nothing."""
+        factory = Receivers()
+        tls = collector_tls(pki.node, client_auth="require", ca=pki.ca.path)
+        port = await listening(factory, tls)
+        with pytest.raises(TLSError, match="the peer wants to see a certificate of ours"):
+            await sender_to(at(port), pki).send([b"one"])
+        shown = {"certificate": pki.modality.path, "key": pki.modality.key_path}
+        sender = sender_to(at(port), pki, **shown)
+        await sender.send([b"two"])
+        await until(lambda: factory.data)
+        assert of_stream(factory.data) == [b"two"]
+        sender.close()
         await port.stopListening()
 
     @pytest_twisted.ensureDeferred
     async def test_connects_again_after_the_collector_has_left(
-        self, receivers: Any, identity: PrivateCertificate
+        self, receivers: Any, pki: PKI
     ) -> None:
-        sender = TLSSender(receivers.collector, REACTOR, Trusting(identity))
+        sender = sender_to(receivers.collector, pki)
         await sender.send([b"one"])
         stream: Any = sender._stream
         await until(lambda: receivers.data)
@@ -255,10 +282,10 @@ class TestTLS:
 
     @pytest_twisted.ensureDeferred
     async def test_h_r22_a_collector_that_does_not_read_has_not_got_it(
-        self, receivers: Any, identity: PrivateCertificate, monkeypatch: pytest.MonkeyPatch
+        self, receivers: Any, pki: PKI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(syslog, "_TAKEN", 0.5)
-        sender = TLSSender(receivers.collector, REACTOR, Trusting(identity))
+        sender = sender_to(receivers.collector, pki)
         await sender.send([b"one"])
         await until(lambda: receivers.data)
         receivers.connections[0].transport.pauseProducing()
@@ -266,12 +293,69 @@ class TestTLS:
             await sender.send([bytes(20_000_000)])
 
     @pytest_twisted.ensureDeferred
-    async def test_nobody_listens(self) -> None:
+    async def test_a_collector_that_does_not_answer_to_the_end_is_left(
+        self, receivers: Any, pki: PKI, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The end of TLS has an answer, which nobody has to give."""
+        monkeypatch.setattr(syslog, "_CLOSE", 0.1)
+        sender = sender_to(receivers.collector, pki)
+        await sender.send([b"one"])
+        stream: Any = sender._stream
+        await until(lambda: receivers.data)
+        receivers.connections[0].transport.pauseProducing()
+        sender.close()
+        left = Deferred.fromCoroutine(until(lambda: stream.lost is not None))
+        await left.addTimeout(5, REACTOR)
+        assert stream._call is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_nobody_listens(self, pki: PKI) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             collector = Collector("tls", "localhost", probe.getsockname()[1])
         with pytest.raises(Exception, match="refused"):
-            await TLSSender(collector, REACTOR).send([b"one"])
+            await sender_to(collector, pki).send([b"one"])
+
+
+class TestStream:
+    """Times of a connection, without one."""
+
+    def made(self) -> tuple[Any, Clock]:
+        clock = Clock()
+        stream: Any = syslog._Stream(clock)
+        stream.makeConnection(StringTransport())
+        return stream, clock
+
+    def test_who_refuses_our_certificate_late_has_not_got_the_record(self) -> None:
+        """With TLS 1.3 a client may send before the server has judged it; the machine of the
+        collector has acknowledged the bytes by then."""
+        stream, clock = self.made()
+        delivered = stream.deliver(b"record")
+        clock.advance(0.5)
+        stream.connectionLost(Failure(SSL.Error([("", "", "tlsv13 alert certificate required")])))
+        with pytest.raises(TLSError, match="certificate of ours"):
+            delivered.result.raiseException()
+        delivered.addErrback(lambda _: None)
+        assert clock.getDelayedCalls() == []
+
+    def test_only_the_first_one_waits_for_that(self) -> None:
+        stream, clock = self.made()
+        clock.advance(1)
+        for wait in (1.0, 0.05):
+            delivered = stream.deliver(b"record")
+            clock.advance(wait - 0.01)
+            assert not delivered.called
+            clock.advance(0.01)
+            assert delivered.called
+
+    def test_who_is_cancelled_leaves_nothing(self) -> None:
+        stream, clock = self.made()
+        delivered = stream.deliver(b"record")
+        delivered.addErrback(lambda _: None)
+        delivered.cancel()
+        assert stream.transport.disconnected
+        stream.connectionLost(Failure(ConnectionClosed()))
+        assert clock.getDelayedCalls() == []
 
 
 class Datagrams(DatagramProtocol):

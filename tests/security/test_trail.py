@@ -20,7 +20,8 @@ from dimse import STUDY_ROOT, AssociationRejectedError
 from dimse.admission import Requesting
 from dimse.archive.archive import Archive
 from dimse.security import audit, trail
-from dimse.security.trail import AuditTrail, host_of
+from dimse.security.addresses import host_of
+from dimse.security.trail import AuditTrail
 from dimse.services.dataset import decode
 from dimse.sop_classes import MODALITY_WORKLIST
 from dimse.testing import Network

@@ -72,6 +72,7 @@ ALL = """
 
     [audit]
     syslog = "tls://audit.example"
+    ca = ["audit-ca.pem", "/etc/ca.pem"]
     file = "audit.log"
     spool = "spool"
     spool_size = "2 MiB"
@@ -174,6 +175,7 @@ class TestFile:
             study_timeout=120,
             audit=AuditRules(
                 syslog="tls://audit.example:6514",
+                ca=(file.parent / "audit-ca.pem", Path("/etc/ca.pem")),
                 file=file.parent / "audit.log",
                 spool=file.parent / "spool",
                 spool_size=2**21,

@@ -31,6 +31,7 @@ from dimse import (
 )
 from dimse.server.options import Options
 from dimse.server.service import Node, makeService
+from dimse.server.tls import NodeTLS, Secured
 from dimse.sop_classes import STUDY_ROOT
 from tests.archive.archives import data_set
 from tests.certificates import CLIENT, PKI, SERVER
@@ -191,6 +192,30 @@ async def test_h_t11_reload_on_sighup(
             await associate(address, tls=tls)
         assert await echo(association) == 0
     await service.stopService()
+
+
+def test_h_t11_a_certificate_that_one_side_cannot_use_changes_neither(
+    log: Sequence[LogEvent], pki: PKI, tmp_path: Path
+) -> None:
+    """One that is for servers alone would be shown to clients, and to peers the old one."""
+    certificate, key = tmp_path / "node.pem", tmp_path / "node.key"
+    copy(pki.node.path, certificate), copy(pki.node.key_path, key)
+    secured = Secured(NodeTLS(certificate=certificate, key=key, ca=(pki.ca.path,)), listens=True)
+    assert secured.server is not None
+    before = [secured.server._loaded, secured.client()._loaded]
+    renewed = pki.ca.issue("half", uses=[SERVER])
+    copy(renewed.path, certificate), copy(renewed.key_path, key)
+    secured.renew()
+    assert "CN=half is not for TLS clients" in said(log)
+    assert [secured.server._loaded, secured.client()._loaded] == before
+
+
+def test_h_t11_sighup_without_a_certificate_of_the_node(pki: PKI, tmp_path: Path) -> None:
+    """Whom its collector of audit records may have its certificate from can change, too."""
+    audit = ["--audit", "tls://localhost", "--storage", tmp_path / "store"]
+    node = makeService(parsed(*audit, "--tls-ca", pki.ca.path))
+    assert node._renew is not None
+    assert makeService(parsed("--storage", tmp_path / "other"))._renew is None
 
 
 async def hang_up() -> None:
