@@ -1,5 +1,6 @@
 """Settings for all tests. What talks to real peers is in tests/peers.py."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -14,6 +15,17 @@ from tests.memory import Net
 settings.register_profile("dimse", deadline=None, derandomize="CI" in os.environ)
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile("dimse")
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # for pytest's own last look at what was left
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_collections() -> None:
+    """Many tests collect garbage, to hear of failures that nobody took: without all the rest."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
