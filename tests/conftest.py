@@ -1,6 +1,8 @@
 """Settings for all tests. What talks to real peers is in tests/peers.py."""
 
+import gc
 import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,28 @@ from tests.memory import Net
 settings.register_profile("dimse", deadline=None, derandomize="CI" in os.environ)
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile("dimse")
+
+_MEMORY, _ENOUGH = "/dev/shm", 4 << 30
+
+
+def pytest_configure() -> None:
+    """Files are made in memory if there is room: no test asks a disk whether it keeps its word."""
+    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
+        return
+    space = os.statvfs(_MEMORY)  # programs are run from there, too
+    if space.f_bavail * space.f_frsize > _ENOUGH and not space.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = tempfile.tempdir = _MEMORY
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # for pytest's own last look at what was left
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_collections() -> None:
+    """Many tests collect garbage, to hear of failures that nobody took: without all the rest."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -67,11 +67,11 @@ def control(server: str, *action: str) -> None:
     _run(folder, [*command, *action])
 
 
-def new_database(server: str) -> str:
-    """The URL of a database that is made for one test."""
+def new_database(server: str, template: str = "template0") -> str:
+    """The URL of a database that is made for one test, empty or as a `template` is."""
     name = f"test{next(_NUMBERS)}"
     engine = sa.create_engine(server.format(database="postgres"), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(sa.text(f"create database {name} locale 'C' template template0"))
+        connection.execute(sa.text(f"create database {name} locale 'C' template {template}"))
     engine.dispose()
     return server.format(database=name)

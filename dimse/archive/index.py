@@ -276,6 +276,11 @@ class Index:
                 connection.execute(table.delete())
         self._known.clear()
 
+    def count(self) -> int:
+        """How many instances there are."""
+        ((count,),) = self.fetch(sa.select(sa.func.count()).select_from(INSTANCES))
+        return int(count)
+
     def keys(self, low: str, high: str) -> list[str]:
         """The keys of the objects from `low`, up to but without `high`, in their order."""
         key = INSTANCES.c.object

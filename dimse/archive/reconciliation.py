@@ -25,6 +25,7 @@ WANTED = frozenset(KEPT)
 _AT_ONCE = 1024 * 1024  # read of an object to index it again
 _LOST = 100  # instances that may be lost, or a hundredth of all, without asking
 _OF_NO_OBJECT = {EMFILE, ENFILE, ENOMEM}
+_FEW = 10_000  # instances whose keys are compared at once
 _A_FEW = 200  # instances that are indexed again in one transaction
 
 
@@ -43,16 +44,15 @@ class Reconciliation:
 
         With `opening` their studies have not ended, unless the index is a new one.
         """
-        self._check_objects()
+        count = self._index.count()
+        self._check_objects(count)
         self._check_store()
         news: list[str] = []
         lost: list[str] = []
-        count = 0
-        for low, high in _ranges():
+        for low, high in _ranges() if count > _FEW else [(LOWEST, ABOVE_ALL)]:
             there, known = set(self._objects.keys(low, high)), set(self._index.keys(low, high))
             news += there - known
             lost += sorted(known - there)
-            count += len(known)
         if len(lost) > max(_LOST, count / 100) and not forget_lost:
             raise MisuseError(
                 f"store {self._folder} has lost {len(lost)} of the {count} instances of index "
@@ -87,11 +87,9 @@ class Reconciliation:
         self._objects.settle(self._objects.replaced())
         return count, done - count
 
-    def _check_objects(self) -> None:
+    def _check_objects(self, count: int) -> None:
         """A folder without a single object is that of a disk which is not mounted."""
-        if any(self._objects.keys(low, high) for low, high in _ranges()):
-            return
-        if count := sum(len(self._index.keys(low, high)) for low, high in _ranges()):
+        if count and not any(self._objects.keys(low, high) for low, high in _ranges()):
             raise MisuseError(
                 f"store {self._folder} has none of the {count} instances of index "
                 f"{self._index}: is its disk mounted? To begin anew, run dimse index rebuild"

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from twisted.logger import globalLogPublisher
 
 from dimse.archive.files import FileStore
+from dimse.archive.index import Index
 from tests.archive.storing import LIMITS, synchronously
 from tests.databases import new_database, postgresql
 
@@ -30,6 +32,14 @@ def postgresql_server() -> Iterator[str]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgresql_tables(postgresql_server: str) -> str:
+    """The name of a database with the tables of an index: to make them takes as long as a test."""
+    url = new_database(postgresql_server)
+    Index(url).open().close()
+    return str(sa.make_url(url).database)
+
+
 @pytest.fixture(
     scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)]
 )
@@ -38,7 +48,8 @@ def new_index(request: pytest.FixtureRequest) -> Callable[[], str | None]:
     if request.param == "sqlite":
         return lambda: None
     server = request.getfixturevalue("postgresql_server")
-    return lambda: new_database(server)
+    tables = request.getfixturevalue("postgresql_tables")
+    return lambda: new_database(server, tables)
 
 
 @pytest.fixture

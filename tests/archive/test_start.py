@@ -87,6 +87,12 @@ def test_a_first_commit_that_seemed_to_fail_does_not_stop_the_next_start(tmp_pat
         assert uids(archive) == []
 
 
+@pytest.fixture(params=[10_000, 0], ids=["at once", "in parts"])
+def _compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the keys of a small index are compared, and those of a large one."""
+    monkeypatch.setattr("dimse.archive.reconciliation._FEW", request.param)
+
+
 class TestStart:
     def test_one_server_per_store(self, tmp_path: Path):
         with (
@@ -96,6 +102,7 @@ class TestStart:
         ):
             raise AssertionError
 
+    @pytest.mark.usefixtures("_compared")
     def test_objects_without_a_row_are_indexed(
         self, tmp_path: Path, new_index: Callable[[], str | None], log: list[dict[str, Any]]
     ):
@@ -111,6 +118,7 @@ class TestStart:
             assert archive.index.stored(["1.2.3.1"]) == before
         assert "2 instances were not in the index: added" in texts(log)
 
+    @pytest.mark.usefixtures("_compared")
     def test_rows_without_an_object_go(
         self, tmp_path: Path, new_index: Callable[[], str | None], log: list[dict[str, Any]]
     ):
@@ -145,6 +153,7 @@ class TestStart:
         with open_archive(tmp_path, forget_lost=not starts) as archive:
             assert uids(archive) == left
 
+    @pytest.mark.usefixtures("_compared")
     def test_few_of_many_lost_instances_do_not_stop_the_start(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

@@ -113,6 +113,11 @@ class TestAssociate:
         assert decoded.echo != b""
         assert decoded == receive_request(decoded.encode())
 
+    @pytest.mark.parametrize("kind", [AssociateRQ, AssociateAC])
+    def test_less_than_what_is_fixed(self, kind):
+        with pytest.raises(ProtocolError, match="of 67 bytes, 68 are fixed"):
+            kind.decode(memoryview(bytes(67)))
+
     def test_repeated_context_id(self):
         with pytest.raises(ProtocolError, match="twice"):
             receive(request(APPLICATION, CONTEXT, CONTEXT, USER))
