@@ -217,10 +217,13 @@ def _rules(identifier: Dataset, options: QueryOptions, unknown_matches: frozense
 
 
 def texts_of(identifier: Dataset, keyword: str) -> list[str]:
-    """The values of an attribute that is not matched; none when they cannot be read as text."""
+    """The values of an attribute that is not matched; none when they cannot be read as text.
+
+    One of several may be empty, as the first of a Specific Character Set is (PS3.3 C.12.1.1.2).
+    """
     try:
         value = identifier.get(keyword)
     except Exception:  # noqa: BLE001  whatever pydicom says of it
         return []
-    values = value if isinstance(value, MultiValue) else [value]
-    return [each for each in values if isinstance(each, str) and each]
+    values = value if isinstance(value, MultiValue) else [value] if value else []
+    return [each for each in values if isinstance(each, str)]

@@ -27,7 +27,8 @@ PURE = [
     ".".join(f.with_suffix("").parts).removesuffix(".__init__")
     for f in FILES
     # where Twisted begins
-    if f.name not in {"handshake.py", "protocol.py", "tcp.py", "timers.py", "tracing.py"}
+    if f.name
+    not in {"handshake.py", "protocol.py", "tcp.py", "timers.py", "tracing.py", "turns.py"}
 ]
 
 

@@ -137,7 +137,7 @@ BAD_CLAIMS: dict[str, dict[str, Any]] = {
     "expired just now": {"exp": int(time.time()) - 60},
     "without expiry": {"exp": None},
     "an expiry that is none": {"exp": "soon"},
-    "not yet valid": {"nbf": time.time() + 300},
+    "not yet valid": {"nbf": time.time() + 86400},
     "another audience": {"aud": "dicom://OTHER"},
     "without audience": {"aud": None},
     "a part of the audience": {"aud": AUDIENCE[:-1]},
