@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dimse.archive import query, retrieval
-from dimse.archive.committing import CommitThread, GroupCommit, outcome_of, say_hanging
+from dimse.archive.committing import CommitThread, GroupCommit, outcome_of
 from dimse.archive.department import Department
 from dimse.archive.files import (
     DUPLICATES,
@@ -179,10 +179,9 @@ class Archive:
         """
         seconds, clock = self._limits.commit, self._clock
 
-        def committed(hanging: list[_Incoming]) -> "Deferred[None]":
+        def committed(is_idle: bool) -> "Deferred[None]":
             closed = self._department.close()
-            if hanging:  # its thread needs all of them
-                say_hanging(self.log, (each.received.sop_instance_uid for each in hanging))
+            if not is_idle:  # its thread needs all of them
                 return closed
             return closed.addCallback(lambda _: self._in_thread.idle(seconds, clock)).addCallback(
                 ended
@@ -199,7 +198,7 @@ class Archive:
             self.index.close()
             self.objects.close()
 
-        return self._commits.idle(seconds, clock).addCallback(committed)
+        return self._commits.idle(seconds, clock, _uid_of).addCallback(committed)
 
     def begin(self, instance: ReceivedInstance, operation: Operation) -> _Incoming:
         """A sink for one instance; raises `StatusError` when there is no room for it."""
@@ -351,6 +350,10 @@ class Archive:
             ),
             *self._department.scps(destinations if reports is None else reports, ae_title),
         ]
+
+
+def _uid_of(incoming: _Incoming) -> str:
+    return incoming.received.sop_instance_uid
 
 
 def _discard(group: Iterable[_Incoming]) -> None:

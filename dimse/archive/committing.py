@@ -1,6 +1,6 @@
 """Group commit: what several associations want on the disk goes there in one go."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,8 @@ class GroupCommit(Generic[T]):
     `failed(items)` cleans up when `commit` itself breaks.
     """
 
+    log = Logger()
+
     def __init__(
         self,
         commit: Callable[[list[T]], list[Status | Failure]],
@@ -44,16 +46,29 @@ class GroupCommit(Generic[T]):
         self._next()
         return result
 
-    def idle(self, seconds: float, clock: Any) -> "Deferred[list[T]]":
-        """Fires when nothing is being committed; after `seconds`, with what is not done yet."""
+    def idle(self, seconds: float, clock: Any, name: Callable[[T], str]) -> "Deferred[bool]":
+        """Fires with true when nothing is being committed.
+
+        After `seconds` it fires with false, and the log has the names of what is not done yet.
+        """
         if not self._busy:
-            return succeed([])
+            return succeed(True)
         if clock is None:  # late, for whoever imports it installs it
             from twisted.internet import reactor as clock
         waiter: Deferred[None] = Deferred()
         waiter.addTimeout(seconds, clock, onTimeoutCancel=lambda *_: None)
         self._idle_waiters.append(waiter)
-        return waiter.addCallback(lambda _: [*self._under_way, *(item for item, _ in self._queue)])
+        return waiter.addCallback(lambda _: self._is_idle(name))
+
+    def _is_idle(self, name: Callable[[T], str]) -> bool:
+        hanging = [*self._under_way, *(item for item, _ in self._queue)]
+        if hanging:
+            self.log.critical(
+                "the disk hangs: {count} instances are not committed: {names}",
+                count=len(hanging),
+                names=", ".join(map(name, hanging)),
+            )
+        return not hanging
 
     def _next(self) -> None:
         if self._busy or not self._queue:
@@ -120,16 +135,6 @@ def outcome_of(step: Callable[[], Any]) -> Any:
         return Failure()
     except OSError as error:
         return Failure(refused(error))
-
-
-def say_hanging(log: Logger, names: Iterable[str]) -> None:
-    """Name in the log what a store could not commit before its end."""
-    hanging = list(names)
-    log.critical(
-        "the disk hangs: {count} instances are not committed: {names}",
-        count=len(hanging),
-        names=", ".join(hanging),
-    )
 
 
 def settle(result: "Deferred[int]", outcome: Any) -> None:

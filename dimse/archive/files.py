@@ -29,7 +29,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dimse.archive.committing import GroupCommit, outcome_of, say_hanging, settle
+from dimse.archive.committing import GroupCommit, outcome_of, settle
 from dimse.archive.objects import StoredInstance, key_of
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
@@ -357,8 +357,6 @@ class FileStore:
     `clock` is the reactor.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -408,14 +406,8 @@ class FileStore:
 
         After `Limits.commit` seconds it fires in any case, and the log names what is not done.
         """
-
-        def idle(hanging: list[PartialFile]) -> None:
-            if hanging:  # its thread needs the folder
-                say_hanging(self.log, (Path(file.final).stem for file in hanging))
-            else:
-                self._objects.close()
-
-        return self._commits.idle(self._limits.commit, self._clock).addCallback(idle)
+        idle = self._commits.idle(self._limits.commit, self._clock, _key_of)
+        return idle.addCallback(lambda is_idle: self._objects.close() if is_idle else None)
 
     def _commit(self, files: list[PartialFile]) -> list[Status | Failure]:
         outcomes = self._objects.commit(files)

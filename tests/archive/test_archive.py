@@ -261,6 +261,23 @@ class TestClosing:
         assert clock.getDelayedCalls() == []
         assert Archive(tmp_path).open().index.keys(LOWEST, ABOVE_ALL) == [key_of("1.2.1.1")]
 
+    def test_it_does_not_wait_for_a_query_that_hangs(self, tmp_path: Path):
+        hand, clock = Hand(), Clock()
+        archive = Archive(tmp_path, limits=LIMITS, in_thread=hand, clock=clock).open()
+        archive._in_thread(lambda: None)
+        closed: list[None] = []
+        archive.close().addCallback(closed.append)
+        with capturedLogs() as events:
+            clock.advance(10)
+        assert closed == [None]
+        assert [formatEvent(e) for e in events] == ["the disk hangs: 1 threads still read it"]
+        with pytest.raises(MisuseError, match="another server"):
+            Archive(tmp_path).open()
+        hand.go()
+        archive.close()
+        Archive(tmp_path).open().close()
+        assert clock.getDelayedCalls() == []
+
 
 class TestCommitThread:
     @pytest_twisted.ensureDeferred

@@ -140,7 +140,7 @@ def grace(net: Net, **limits: Any) -> Callable[[], object]:
 def commit(net: Net, **limits: Any) -> Callable[[], object]:
     pending: GroupCommit[None] = GroupCommit(lambda _: [], lambda _: None, lambda _: Deferred())
     pending.add(None)
-    closed = net.outcome(pending.idle(Limits(**limits).commit, net.clock))
+    closed = net.outcome(pending.idle(Limits(**limits).commit, net.clock, str))
     return lambda: closed.firings
 
 
