@@ -118,7 +118,7 @@ class Found:
         self._index = index
         self._objects = objects
         self._in_thread = in_thread
-        self._keys: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by who iterates
+        self._keys: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by `__del__`
         for (key,) in index.stream(statement):
             self._keys.write(bytes.fromhex(key))
         self._count = self._keys.tell() // _KEY
@@ -126,7 +126,7 @@ class Found:
     def keep_within(self, scope: Scope) -> None:
         """Leave out what is not in a scope, before anything is counted."""
         with self._keys:
-            kept: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by who iterates
+            kept: Any = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  closed by `__del__`
             for start in range(0, self._count, _PAGE):
                 keys = self._listed(start)
                 inside = scope.within(self._index, keys)
@@ -135,6 +135,9 @@ class Found:
 
     def __len__(self) -> int:
         return self._count
+
+    def __del__(self) -> None:
+        self._keys.close()  # nobody may have iterated
 
     async def __aiter__(self) -> AsyncIterator[Instance]:
         with self._keys:
