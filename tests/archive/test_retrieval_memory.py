@@ -64,7 +64,7 @@ def row(study: str, number: int) -> StoredInstance:
 
 def peak(index: Index, study: str) -> int:
     """Bytes that it takes at most to retrieve a study, and the instances of it in their order."""
-    objects, operation = Mock(), Mock()
+    objects, operation = Mock(), Mock(scope={})
     objects.instance = lambda stored: stored.received.sop_instance_uid
     operation.context.abstract_syntax = STUDY_ROOT.get
     operation.association.extended = {}
@@ -160,7 +160,7 @@ def test_what_is_gone_meanwhile_is_left_out(archive: Archive):
     with Network() as network:
         hand = Hand()
         retriever = Retriever(archive.index, archive.objects, hand)
-        operation = Mock()
+        operation = Mock(scope={})
         operation.context.abstract_syntax, operation.association.extended = STUDY_ROOT.get, {}
         found: list[str] = []
 
