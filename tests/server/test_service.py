@@ -220,7 +220,7 @@ class TestStart:
         service.privilegedStartService()
         connecting = associate(endpoint.address)
         await deferLater(CLOCK, 0.1)
-        assert service._factory._connections == set()
+        assert service._factory._connections == {}
         assert not folder.exists()
         service.startService()
         async with connecting as association:
