@@ -120,7 +120,7 @@ class AcceptorFactory(ServerFactory):
             if connection.association is None and connection.host == crowd:
                 break
         self._forget(connection)  # now, for its end may come later
-        connection.protocol.transport.abortConnection()
+        connection.give_way()
         return True
 
     def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
@@ -237,12 +237,22 @@ class _Connection:
             self.association.abort("the server stops")
         self.protocol.close_transport(FAREWELL)
 
+    def give_way(self) -> None:
+        """End it at once; the factory knows nothing of it any more, whatever `admit` says."""
+        self._drop_admission()
+        self.protocol.transport.abortConnection()
+
     def end_admission(self) -> None:
         """Reject what `admit` has not decided yet, whatever it makes of its cancellation."""
-        admitting, self._admitting = self._admitting, None
-        if admitting is not None:
+        if self._admitting is not None:
             assert self._asked is not None
             self._reject(_CONGESTION, *self._asked)
+            self._drop_admission()
+
+    def _drop_admission(self) -> None:
+        """Nobody needs to decide any more."""
+        admitting, self._admitting = self._admitting, None
+        if admitting is not None:
             admitting.cancel()
 
     # Establisher
@@ -380,11 +390,9 @@ class _Connection:
         """Never called: an acceptor gets no confirmation (PS3.8 Table 9-10, Sta5)."""
 
     def abort_indication(self, error: AssociationError) -> None:
-        """The peer went before it got an answer: nobody needs to decide any more."""
+        """The peer went before it got an answer."""
         self._negotiated("failed", 0)
-        admitting, self._admitting = self._admitting, None
-        if admitting is not None:
-            admitting.cancel()
+        self._drop_admission()
 
     def _ended(self, reason: AssociationError, peer: Peer) -> None:
         self._factory.log.info(

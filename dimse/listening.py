@@ -35,6 +35,7 @@ class Listener:
         self._port = port
         self._factory = factory
         self._stopped = False
+        self._grace = factory.limits.grace
         self._context = context
 
     @property
@@ -57,12 +58,12 @@ class Listener:
         `grace` is `Limits.grace` unless given; calling again can shorten it. Fires when nothing
         is open any more.
         """
-        seconds = self._factory.limits.grace if grace is None else grace
-        if not self._stopped:
+        self._grace = self._factory.limits.grace if grace is None else grace
+        if not self._stopped:  # another call may come before the port is closed
             self._stopped = True
             stopped = maybeDeferred(self._port.stopListening)
-            return stopped.addCallback(lambda _: self._factory.drain(seconds))
-        return self._factory.drain(seconds)
+            return stopped.addCallback(lambda _: self._factory.drain(self._grace))
+        return self._factory.drain(self._grace)
 
 
 def server_endpoint(description: str, reactor: Any) -> IStreamServerEndpoint:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 
 _T = TypeVar("_T")
@@ -21,5 +21,7 @@ async def in_thread(places: DeferredSemaphore, step: Callable[[], _T], reactor: 
         places.release()
         return outcome
 
-    deferToThreadPool(reactor, reactor.getThreadPool(), step).addBoth(ended).chainDeferred(done)
+    pool = reactor.getThreadPool()
+    doing = maybeDeferred(deferToThreadPool, reactor, pool, step)  # there may be no thread left
+    doing.addBoth(ended).chainDeferred(done)
     return await done

@@ -297,7 +297,8 @@ class TestListen:
         assert stopped.value is None
         assert reactor.getDelayedCalls() == []
 
-    def test_stop_twice(self, net: Net, reactor: Any):
+    @pytest.mark.parametrize("closed_late", [False, True])
+    def test_stop_twice(self, net: Net, reactor: Any, closed_late: bool):
         """As whoever is in a hurry does, though the port takes its time to close."""
         listener = net.outcome(listen("tcp:11112", [net.scp], reactor=reactor)).value
         closing: Deferred[None] = Deferred()
@@ -305,9 +306,12 @@ class TestListen:
         listener._port.stopListening = ports.pop
         client = associated(net, reactor.tcpServers[0][1])
         stopped = [net.outcome(listener.stop(grace)) for grace in (60, 1)]
+        if not closed_late:
+            closing.callback(None)
         reactor.advance(1)
         client.link.run()
-        closing.callback(None)
+        if closed_late:
+            closing.callback(None)
         assert [each.value for each in stopped] == [None, None]
         assert reactor.getDelayedCalls() == []
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -94,7 +94,8 @@ class GroupCommit(Generic[T]):
             finally:  # whoever waits is told, and the next group comes
                 done([failure] * len(group))
 
-        self._in_thread(lambda: self._commit(items)).addCallbacks(done, crashed)
+        # There may be no thread to be had; the next group tries again.
+        maybeDeferred(self._in_thread, lambda: self._commit(items)).addCallbacks(done, crashed)
 
 
 class CommitThread:
@@ -110,8 +111,9 @@ class CommitThread:
 
         running: Any = reactor
         if self._pool is None:
-            self._pool = ThreadPool(minthreads=0, maxthreads=1, name="dimse commits")
-            self._pool.start()
+            pool = ThreadPool(minthreads=1, maxthreads=1, name="dimse commits")
+            pool.start()  # one that cannot have its thread is not to be stopped either
+            self._pool = pool
             self._trigger = running.addSystemEventTrigger("during", "shutdown", self.stop)
         return deferToThreadPool(running, self._pool, step)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from dimse.services.partial_file import InThread
 
@@ -23,7 +23,7 @@ class UnderWay:
         """Run a step."""
         result: Deferred[Any] = Deferred()
         self._count += 1
-        self._in_thread(step).addBoth(self._ended).addBoth(result.callback)
+        maybeDeferred(self._in_thread, step).addBoth(self._ended).addBoth(result.callback)
         return result
 
     def idle(self, seconds: float, clock: Any) -> "Deferred[int]":

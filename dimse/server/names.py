@@ -72,6 +72,8 @@ class Names(Service):
         if self._wanted:
             self._looking = Deferred.fromCoroutine(self._look())
             self._looking.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        else:
+            self._fire()
 
     def _stop(self) -> None:
         looking, self._looking = self._looking, None

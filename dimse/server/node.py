@@ -184,7 +184,8 @@ class Node(MultiService):
         anywhere.callFromThread(self._renew_now)  # a signal comes at any time
 
     def _renew_now(self) -> None:
-        assert self._renew is not None
+        if self._renew is None or not self.running:
+            return
         self._on_state(State.RELOADING)
         renewed: Deferred[Any] = maybeDeferred(self._renew)
         renewed.addErrback(lambda why: self._log.failure("what SIGHUP renews stays as it was", why))

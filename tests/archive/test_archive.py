@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 import pytest_twisted
@@ -18,7 +18,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, capturedLogs, formatEvent
@@ -33,6 +33,7 @@ from dimse.archive.matching import Universal
 from dimse.archive.objects import ABOVE_ALL, LOWEST, key_of
 from dimse.archive.schema import METADATA, STUDIES
 from dimse.archive.selection import Selection
+from dimse.archive.under_way import UnderWay
 from dimse.services.dataset import encode
 from dimse.testing import Network
 from tests.archive.archives import (
@@ -300,6 +301,36 @@ class TestCommitThread:
             await gatherResults(slow)
             await archive.close()
         assert uids(archive) == ["1.2.1.1"]
+
+    @pytest_twisted.ensureDeferred
+    async def test_no_thread_is_to_be_had(self, tmp_path: Path) -> None:
+        """One instance fails; the next one is committed, and the store closes."""
+        archive = Archive(tmp_path, limits=LIMITS, durability="relaxed").open()
+
+        def sink(uid: str) -> Any:
+            operation: Any = None
+            received = ReceivedInstance(CT_STORAGE, uid, EXPLICIT, "A", "B")
+            begun = archive.begin(received, operation)
+            begun.write(memoryview(encode(data_set(uid), EXPLICIT)))
+            return begun
+
+        none = RuntimeError("can't start new thread")
+        with patch.object(Thread, "start", side_effect=none), pytest.raises(RuntimeError):
+            await sink("1.2.1.1").finish()
+        assert await sink("1.2.1.2").finish() == 0
+        assert uids(archive) == ["1.2.1.2"]
+        await archive.close()
+        assert list((tmp_path / "incoming").iterdir()) == []
+
+    def test_no_thread_for_a_query(self, tmp_path: Path):
+        """It fails, and is under way no more."""
+
+        def in_thread(_: object) -> "Deferred[Any]":
+            raise RuntimeError("can't start new thread")
+
+        under_way = UnderWay(in_thread)
+        under_way(lambda: None).addErrback(lambda failure: failure.trap(RuntimeError))
+        assert under_way.idle(1, Clock()).called
 
 
 class TestIndex:

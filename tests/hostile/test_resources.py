@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import execute
+from twisted.internet.defer import Deferred, execute
 
 from dimse import FileStore, QuerySCP, StorageSCP
 from dimse.acceptor import AcceptorFactory
@@ -83,6 +83,26 @@ def test_h_r01_a_crowd_does_not_keep_others_out(net: Net):
     assert factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1)) is None
     net.advance(LIMITS.artim)
     assert factory._waiting == {}
+
+
+def test_h_r01_who_gives_way_is_not_admitted_any_more(net: Net):
+    """The verdict comes in the turn in which his connection ends: he would count for ever."""
+    verdicts: list[Deferred[None]] = []
+
+    def admit(_: object) -> "Deferred[None]":
+        verdicts.append(Deferred())
+        return verdicts[-1]
+
+    factory = net.acceptor(admit=admit, limits=Limits(connections=2))
+    for _ in range(2):
+        net.client(factory).send(RQ)
+    net.client(factory, "10.0.0.2")
+    verdicts[0].callback(None)
+    net.run()
+    assert factory._associated == {}
+    assert factory._waiting == {"10.0.0.1": 1, "10.0.0.2": 1}
+    net.cut()
+    assert (factory._connections, factory._waiting) == ({}, {})
 
 
 def test_h_r02_three_hundred_that_trickle(net: Net, factory: AcceptorFactory):

@@ -1,5 +1,6 @@
 """What a listed peer is held to: its names, how much, and of what."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,20 @@ class TestNames:
         pending = node.ask("PEER", "10.3.0.1")
         assert not pending.called
         answer.callback(["10.3.0.1"])
+        assert network.result(pending)
+        node.names.stopService()
+
+    def test_who_waits_for_a_name_that_is_wanted_no_more(self, network: Network, kept: Archive):
+        """It is decided about at once, and not at the end of its time."""
+        node = one(network, kept)
+        node.names._look_up = lambda name: Deferred()
+        peer = KnownPeer(ae_title="PEER", host="new.example")
+        node.configuration = Configuration(peers={"PEER": peer})
+        node.book.renew()
+        pending = node.ask("PEER", "10.3.0.1")
+        assert not pending.called
+        node.configuration = Configuration(peers={"PEER": replace(peer, host="10.3.0.1")})
+        node.book.renew()
         assert network.result(pending)
         node.names.stopService()
 

@@ -285,6 +285,28 @@ class TestStart:
         await service.stopService()
         assert states == [State.READY, State.STOPPING, State.STOPPED]
 
+    @pytest_twisted.ensureDeferred
+    async def test_a_node_that_stops_renews_nothing(
+        self, log: Sequence[LogEvent], folder: Path
+    ) -> None:
+        """Else systemd would be told that it reloads, and never that it is ready again."""
+        states: list[State] = []
+        renewed: list[None] = []
+        bounds = Limits(disk_reserve=0)
+        service = Node(
+            AcceptorFactory([], limits=bounds, clock=CLOCK),
+            Archive(folder, limits=bounds),
+            [Endpoint()],
+            renew=lambda: renewed.append(None),
+            on_state=states.append,
+        )
+        start(service)
+        stopping = service.stopService()
+        await hang_up()
+        await stopping
+        await deferLater(CLOCK, 0)
+        assert (states, renewed) == ([State.READY, State.STOPPING, State.STOPPED], [])
+
 
 class TestStop:
     @pytest_twisted.ensureDeferred

@@ -7,6 +7,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -309,3 +310,13 @@ class TestThreads:
             failing.addErrback(failures.append)
         assert all(failure.check(ZeroDivisionError) for failure in failures)
         assert len(failures) == 3
+
+    def test_one_that_gets_no_thread_gives_its_place_free(self):
+        pool = Pool()
+        failures: list[Any] = []
+        with patch.object(pool, "callInThreadWithCallback", side_effect=RuntimeError("no thread")):
+            for number in range(3):
+                self.start(pool, number).addErrback(failures.append)
+        assert len(failures) == 3
+        self.start(pool, 0)
+        pool.threads.popleft()()
