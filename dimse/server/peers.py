@@ -101,7 +101,7 @@ class PeerBook:
         """What a requestor gets of `scps`, whose `user` was verified; None is as everybody.
 
         Raises, or fires with, `AssociationRejectedError` for one that is not taken; the log tells
-        once in ten minutes of each address why, and how it is let in.
+        once in ten minutes of each address and title why, and how it is let in, if not of many.
         """
         peer = self._peers.get(requesting.peer.ae_title)
         waiting = self.names.known(peer.names) if peer is not None else None
@@ -147,10 +147,11 @@ class PeerBook:
 
     def _why(self, verdict: Verdict, who: Requestor) -> str | None:
         """For the log; None for what was told of lately."""
-        count = self._refusals.count(counted_as(who.host), self._clock.seconds())
+        reason = verdict.reasons[-1]
+        kind = f"{who.ae_title} {reason.key}"
+        count = self._refusals.count(counted_as(who.host), kind, self._clock.seconds())
         if count is None:
             return None
-        reason = verdict.reasons[-1]
         words = [f"{reason.text} ({reason.key})"]
         if reason.key == "node.unlisted":
             host = who.host if who.host else "loopback"
