@@ -13,7 +13,7 @@ from dimse.admission import Admission, Requesting, Share
 from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, escaped
-from dimse.security.access import UNIFORM, Access, KnownPeer, Peers, Requestor, Verdict
+from dimse.security.access import UNIFORM, UNLISTED, Access, KnownPeer, Peers, Requestor, Verdict
 from dimse.security.addresses import counted_as
 from dimse.security.certificate_names import names_of
 from dimse.security.identity import IVerifiedUser
@@ -73,6 +73,16 @@ class PeerBook:
     @property
     def _peers(self) -> Peers:
         return self._access.peers
+
+    def tell(self) -> None:
+        """Say in the log who is served, as a warning where it is everybody."""
+        rule = self._access.for_unlisted
+        (self.log.warn if rule == "all" else self.log.info)(
+            "{count} peers are listed; those that are not may do: {what} (node.unlisted is {rule})",
+            count=len(self._peers),
+            what=UNLISTED[rule],
+            rule=rule,
+        )
 
     def renew(self) -> None:
         """Take what is read from now on; associations that are open go on as they are.

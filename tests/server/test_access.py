@@ -213,6 +213,28 @@ class TestDefault:
         assert "--peer '$(x)=192.0.2.1' lets it in" in line
         assert "2 more of this address were refused before" in line
 
+    @pytest.mark.parametrize(
+        ("configuration", "level", "what"),
+        [
+            (Configuration(), "info", "0 peers are listed; those that are not may do: all that"),
+            (Configuration(unlisted="all"), "warn", "(node.unlisted is all)"),
+        ],
+    )
+    def test_the_log_tells_who_is_served(
+        self,
+        network: Network,
+        kept: Archive,
+        configuration: Configuration,
+        level: str,
+        what: str,
+    ):
+        node = Node(network, kept, configuration)
+        with capturedLogs() as events:
+            node.book.tell()
+        (event,) = events
+        assert event["log_level"].name == level
+        assert what in (formatEvent(event) or "")
+
     def test_another_title_of_an_address_has_its_line(self, network: Network, kept: Archive):
         """Whoever mends the one that was wrong sees whether it is right now; a guesser does not
         fill the log."""
