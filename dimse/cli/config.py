@@ -1,19 +1,22 @@
 """`dimse config`: what a configuration says, without the node."""
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import click
 from cryptography.x509 import load_pem_x509_certificate
+from twisted.internet.task import Clock
 from twisted.python.usage import UsageError
 
 from dimse.cli.running import FAILED
-from dimse.errors import DimseError
+from dimse.errors import DimseError, MisuseError
 
 try:
     from dimse.server.config import Configuration, read_configuration
     from dimse.server.explain import Origins, access_of, explanation, looked_up
+    from dimse.server.identity import Users
+    from dimse.server.options import Options
 except (ImportError, UsageError) as error:  # the extra is not installed
     raise click.ClickException(f"it needs pip install 'dimse[server]' ({error})") from error
 
@@ -31,11 +34,14 @@ def command() -> None:
 @command.command()
 @click.argument("file", metavar="FILE", type=_FILE)
 def check(file: Path) -> None:
-    """Check FILE, and that the host names of its peers resolve.
+    """Check FILE, and what it names: certificates, passcodes, keys, host names of peers.
 
     Exit code 1 tells that something is wrong, and stderr what, line by line.
     """
     configuration = _read(file)
+    wrong = [*_unusable(file, configuration), *_never_identified(configuration)]
+    for line in wrong:
+        click.echo(f"{file}: {line}", err=True)
     resolved = looked_up(_addresses)
     names = sorted({name for peer in configuration.peers.values() for name in peer.names})
     missing = [name for name in names if not resolved(name)]
@@ -43,7 +49,7 @@ def check(file: Path) -> None:
         click.echo(f"{file}: {name} does not resolve: its peer is refused until it does", err=True)
     access = access_of(configuration)
     click.echo(f"{len(access.peers)} peers; others: {access.for_unlisted}")
-    if missing:
+    if missing or wrong:
         raise SystemExit(FAILED)
 
 
@@ -99,6 +105,29 @@ def _read(file: Path) -> Configuration:
         return read_configuration(file)
     except DimseError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _unusable(file: Path, configuration: Configuration) -> Iterator[str]:
+    """What the node would not start with, of the files that it reads at its start."""
+    try:
+        Options().parseOptions(["--config", str(file)])  # type: ignore[no-untyped-call]
+    except UsageError as error:
+        yield str(error)
+    try:
+        Users(configuration.identity, Clock())
+    except MisuseError as error:
+        yield str(error)
+
+
+def _never_identified(configuration: Configuration) -> Iterator[str]:
+    """Peers that nobody can be, because no user is verified."""
+    if not configuration.identity.verify:
+        for peer in configuration.peers.values():
+            if peer.identity == "required":
+                yield (
+                    f"peer {peer.ae_title} needs a verified user, and nobody is verified without "
+                    "identity.passwords, jwt_keys or user_names: it is refused"
+                )
 
 
 def _names(file: Path) -> frozenset[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 
 from twisted.cred.credentials import ICredentials, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from zope.interface import Attribute, implementer
 
 from dimse.ul.identity import IdentityType
@@ -82,6 +83,14 @@ class JSONWebToken:
     """A token, which a repr does not show."""
 
     token: bytes = field(repr=False)
+
+
+class RefusedIdentity(UnauthorizedLogin):
+    """An identity is not good; `why` is for the log, and has nothing of the identity in it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 def credentials_of(identity: UserIdentityRQ) -> ICredentials | None:

@@ -20,7 +20,12 @@ from dimse.errors import AssociationRejectedError, RejectResult, RejectSource
 from dimse.performing import escaped
 from dimse.security.addresses import counted_as
 from dimse.security.attempts import Failures
-from dimse.security.credentials import IUserName, claimed_name, credentials_of
+from dimse.security.credentials import (
+    IUserName,
+    RefusedIdentity,
+    claimed_name,
+    credentials_of,
+)
 from dimse.security.trail import AuditTrail
 from dimse.ul.identity import is_secret
 from dimse.ul.items import UserIdentityRQ
@@ -187,9 +192,13 @@ class Identification:
             if self._required:
                 raise self._refused(requesting, "nobody here verifies its type") from None
             return None
-        except (Unauthorized, LoginFailed):
+        except (Unauthorized, LoginFailed) as error:
             self._failures.add(requesting.host)
-            raise self._refused(requesting, "it is wrong") from None
+            # The text of any other checker may be about whom it concerns.
+            why = (
+                f"it is wrong: {error.why}" if isinstance(error, RefusedIdentity) else "it is wrong"
+            )
+            raise self._refused(requesting, why) from None
         except CancelledError:  # whoever goes before he knows has tried all the same
             self._failures.add(requesting.host)
             self._say(requesting, "nobody waited for the answer")

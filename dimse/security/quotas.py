@@ -71,25 +71,41 @@ def take(window: Window, most: int | None, now: float) -> bool:
 
 
 class Refusals:
-    """Counts refusals by address, and says when one is to be told of: once in `period` seconds.
+    """Counts refusals by address, and says when one is to be told of.
 
-    Of the addresses the `_MOST` that came last are known. `key` is what tells them apart.
+    Of each address the first `_KINDS` that differ are told of in `period` seconds, each once: who
+    tries another AE title, because the first was wrong, finds that in the log, and who tries
+    thousands does not fill it. Of the addresses the `_MOST` that came last are known.
     """
 
     _MOST = 1000
+    _KINDS = 8
 
     def __init__(self, period: float = 10 * MINUTE) -> None:
         self._period = period
-        self._known: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._known: OrderedDict[str, _Refused] = OrderedDict()
 
-    def count(self, key: str, now: float) -> int | None:
-        """One more; how many there were since it was told of, None if that was just now."""
-        number, told = self._known.pop(key, (0, -self._period))
-        number += 1
-        if now - told < self._period:
-            self._known[key] = number, told
-            return None
-        self._known[key] = 0, now
+    def count(self, key: str, kind: str, now: float) -> int | None:
+        """One more of the address `key`; None when it is not told of, else how many there were
+        since one was, with this one."""
+        known = self._known.pop(key, None) or _Refused(now)
+        self._known[key] = known
         if len(self._known) > self._MOST:
             self._known.popitem(last=False)
+        if now - known.since >= self._period:
+            known.since, known.kinds = now, set()
+        known.untold += 1
+        if kind in known.kinds or len(known.kinds) >= self._KINDS:
+            return None
+        known.kinds.add(kind)
+        number, known.untold = known.untold, 0
         return number
+
+
+@dataclass(slots=True)
+class _Refused:
+    """What an address was refused `since` then."""
+
+    since: float
+    kinds: set[str] = field(default_factory=set)
+    untold: int = 0

@@ -222,6 +222,7 @@ class _Datagrams(DatagramProtocol):
     """A socket that is connected, and so hears that nobody listens at the other end: as
     `connectionRefused`, or, with epoll, in that it is closed."""
 
+    noisy = False  # nothing of it in the log
     refused: "Deferred[None] | None" = None
 
     def connectionRefused(self) -> None:

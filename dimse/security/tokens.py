@@ -10,12 +10,11 @@ from typing import Any
 
 import jwt
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from dimse.errors import MisuseError
-from dimse.security.credentials import IJSONWebToken, is_name
+from dimse.security.credentials import IJSONWebToken, RefusedIdentity, is_name
 from dimse.security.trusted import read_trusted
 
 _LEEWAY = 30  # seconds that the clocks of two machines may differ
@@ -35,6 +34,16 @@ _ALGORITHMS: Mapping[tuple[str, str | None], tuple[str, ...]] = {
 }
 """What a key can verify, by its type and curve (RFC 7518 3.1, RFC 8037 3.1). No `none`, and no
 HMAC: with that, whoever knows a public key could sign."""
+
+_UNSIGNED = "it is not signed by a key of the set, or not the one that it names"
+_WRONG: Mapping[type[jwt.PyJWTError], str] = {
+    jwt.ExpiredSignatureError: "it has expired",
+    jwt.ImmatureSignatureError: "it is not valid yet",
+    jwt.InvalidAudienceError: "it is for another audience",
+    jwt.InvalidIssuerError: "it is of another issuer",
+    jwt.MissingRequiredClaimError: "a claim that it needs is missing",
+}
+"""What the log says, which is nothing of the token itself."""
 
 
 @implementer(ICredentialsChecker)
@@ -76,22 +85,27 @@ class TokenChecker:
 
     def requestAvatarId(self, credentials: Any) -> "Deferred[bytes | tuple[()]]":
         """Fires with the claim that says who it is; fails with `UnauthorizedLogin`."""
-        name = self._name(credentials.token)
-        return fail(UnauthorizedLogin()) if name is None else succeed(name.encode())
+        try:
+            return succeed(self._name(credentials.token).encode())
+        except RefusedIdentity as error:
+            return fail(error)
 
-    def _name(self, token: bytes) -> str | None:
+    def _name(self, token: bytes) -> str:
         try:
             named = jwt.get_unverified_header(token).get("kid")
         except (jwt.InvalidTokenError, RecursionError):  # of JSON in JSON in JSON
-            return None
-        names = (
-            self._verified(token, key.key, algorithms)
-            for key, algorithms in self._keys
-            if named is None or key.key_id in (None, named)
-        )
-        return next(filter(None, names), None)
+            raise RefusedIdentity("it is no token") from None
+        why = RefusedIdentity(_UNSIGNED)
+        for key, algorithms in self._keys:
+            if named is None or key.key_id in (None, named):
+                try:
+                    return self._verified(token, key.key, algorithms)
+                except RefusedIdentity as error:
+                    # One that is of this key is not signed by the next ones.
+                    why = why if error.why == _UNSIGNED else error
+        raise why
 
-    def _verified(self, token: bytes, key: Any, algorithms: Sequence[str]) -> str | None:
+    def _verified(self, token: bytes, key: Any, algorithms: Sequence[str]) -> str:
         try:
             claims = jwt.decode(
                 token,
@@ -102,10 +116,13 @@ class TokenChecker:
                 audience=self._audience,
                 leeway=_LEEWAY,
             )
-        except jwt.PyJWTError:
-            return None
+        except jwt.PyJWTError as error:
+            words = (text for kind, text in _WRONG.items() if isinstance(error, kind))
+            raise RefusedIdentity(next(words, _UNSIGNED)) from None
         name = claims[self._claim]
-        return name if is_name(name) else None
+        if not is_name(name):
+            raise RefusedIdentity(f"its claim {self._claim} is no name")
+        return str(name)
 
 
 def _algorithms(key: Mapping[str, Any]) -> Sequence[str]:

@@ -25,8 +25,35 @@ from dimse.ul.negotiation import is_ae_title
 DEFAULT_PORT = 11112  # registered for DICOM, and needs no privileges (PS3.8 9.1.1)
 
 
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("it must be an integer") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("it must be a number") from None
+
+
+def _named(parameter: list[Any]) -> list[Any]:
+    """A parameter whose errors name it, which Twisted's do not; the value may be a secret."""
+    name, short, default, description, take = parameter
+
+    def taken(text: str) -> Any:
+        try:
+            return take(text)
+        except ValueError as error:
+            raise UsageError(f"--{name}: {error}") from error
+
+    return [name, short, default, description, taken]
+
+
 def _port(text: str) -> int:
-    port = int(text)
+    port = _integer(text)
     if not 0 <= port < 2**16:
         raise ValueError(f"{port} is no port")
     return port
@@ -74,16 +101,16 @@ def _place(text: str) -> tuple[str, int | None]:
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 <= number < inf:  # NaN is not in it either
         raise ValueError(f"{text} is not from 0 on")
     return number
 
 
 def _limit(field: Any) -> list[Any]:
-    number: Callable[[str], Any] = int if isinstance(field.default, int) else float
+    number: Callable[[str], Any] = _integer if isinstance(field.default, int) else _number
     if field.metadata["unit"] == "s":
-        number = float
+        number = _number
     unit = f"{field.metadata['unit']} " if field.metadata["unit"] else ""
     return [_option(field.name), None, field.default, unit + field.metadata["doc"], number]
 
@@ -101,7 +128,7 @@ class Options(UsageOptions):
         "C-GET and C-MOVE, requests for storage commitment, worklist queries and MPPS. "
         "It serves this machine alone unless it is told of peers, or --allow-any is given."
     )
-    optParameters = [  # noqa: RUF012  as usage.Options wants it
+    _parameters: tuple[list[Any], ...] = (
         ["config", "c", None, "TOML file with what is not given here", _absolute],
         ["port", "p", None, f"TCP port to listen on (default {DEFAULT_PORT})", _port],
         ["storage", None, "dimse-storage", "folder that keeps the instances", Path],
@@ -170,7 +197,8 @@ class Options(UsageOptions):
             _of(kinds.one_of(CLIENT_AUTHENTICATION)),
         ],
         *map(_limit, fields(Limits)),
-    ]
+    )
+    optParameters = [*map(_named, _parameters)]  # noqa: RUF012  as usage.Options wants it
     optFlags = [  # noqa: RUF012  as usage.Options wants it
         ["promiscuous", None, "take instances of unknown, such as private, SOP classes too"],
         ["forget-lost", None, "start although many instances are gone from the storage folder"],

@@ -13,7 +13,7 @@ from dimse.admission import Admission, Requesting, Share
 from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, escaped
-from dimse.security.access import UNIFORM, Access, KnownPeer, Peers, Requestor, Verdict
+from dimse.security.access import UNIFORM, UNLISTED, Access, KnownPeer, Peers, Requestor, Verdict
 from dimse.security.addresses import counted_as
 from dimse.security.certificate_names import names_of
 from dimse.security.identity import IVerifiedUser
@@ -74,6 +74,16 @@ class PeerBook:
     def _peers(self) -> Peers:
         return self._access.peers
 
+    def tell(self) -> None:
+        """Say in the log who is served, as a warning where it is everybody."""
+        rule = self._access.for_unlisted
+        (self.log.warn if rule == "all" else self.log.info)(
+            "{count} peers are listed; those that are not may do: {what} (node.unlisted is {rule})",
+            count=len(self._peers),
+            what=UNLISTED[rule],
+            rule=rule,
+        )
+
     def renew(self) -> None:
         """Take what is read from now on; associations that are open go on as they are.
 
@@ -101,7 +111,7 @@ class PeerBook:
         """What a requestor gets of `scps`, whose `user` was verified; None is as everybody.
 
         Raises, or fires with, `AssociationRejectedError` for one that is not taken; the log tells
-        once in ten minutes of each address why, and how it is let in.
+        once in ten minutes of each address and title why, and how it is let in, if not of many.
         """
         peer = self._peers.get(requesting.peer.ae_title)
         waiting = self.names.known(peer.names) if peer is not None else None
@@ -147,10 +157,11 @@ class PeerBook:
 
     def _why(self, verdict: Verdict, who: Requestor) -> str | None:
         """For the log; None for what was told of lately."""
-        count = self._refusals.count(counted_as(who.host), self._clock.seconds())
+        reason = verdict.reasons[-1]
+        kind = f"{who.ae_title} {reason.key}"
+        count = self._refusals.count(counted_as(who.host), kind, self._clock.seconds())
         if count is None:
             return None
-        reason = verdict.reasons[-1]
         words = [f"{reason.text} ({reason.key})"]
         if reason.key == "node.unlisted":
             host = who.host if who.host else "loopback"

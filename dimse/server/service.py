@@ -106,6 +106,7 @@ def _made(options: Options) -> Node:
     store = archive if trail is None else AuditedStore(archive, trail)
     heard = own_process(clock, limits)
     node = Node(factory, store, endpoints, renew=renew, on_state=heard)
+    peers.tell()
     peers.names.setServiceParent(node)  # type: ignore[no-untyped-call]  # Twisted's is untyped
     return node
 

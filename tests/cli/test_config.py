@@ -96,3 +96,23 @@ def test_check_names_every_line_that_is_wrong(file: Path) -> None:
     assert done.exit_code == 1
     assert f"{file}, line 2: limits.idle is 0" in done.output
     assert f"{file}, line 3: limits.idel is not known" in done.output
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ('[identity]\npasswords = "none-there"\n', "none-there: No such file"),
+        ('[tls]\ncertificate = "none-there.pem"\nclient_auth = "none"\n', "none-there.pem"),
+        (
+            '[[peers]]\nae_title = "WS"\nidentity = "required"\n',
+            "peer WS needs a verified user, and nobody is verified",
+        ),
+    ],
+)
+def test_check_tells_what_the_node_would_not_work_with(file: Path, more: str, why: str) -> None:
+    """Files that are named are read, as at the start of the node."""
+    listener = '\n[[listeners]]\nendpoint = "tcp:2762"\ntls = true\n' if "tls" in more else "\n"
+    file.write_text(DOCUMENT + listener + more, "utf-8")
+    done = run("check", file)
+    assert done.exit_code == 1
+    assert why in done.output

@@ -138,7 +138,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--port", "dicom"], "dicom"),
+        (["--port", "dicom"], "--port: it must be an integer"),
         (["--no-such-option"], "no-such-option"),
         (["--durability", "some"], "one of full, relaxed"),
         (["argument"], "argument"),

@@ -32,7 +32,16 @@ def test_a_clock_that_goes_back_loses_nothing():
 def test_of_a_thousand_addresses_those_that_came_last_are_known():
     refusals = Refusals(600)
     for number in range(1500):
-        assert refusals.count(str(number), 0.0) == 1
-    assert refusals.count("1499", 1.0) is None
-    assert refusals.count("0", 1.0) == 1
-    assert refusals.count("1499", 600.0) == 2
+        assert refusals.count(str(number), "CT1", 0.0) == 1
+    assert refusals.count("1499", "CT1", 1.0) is None
+    assert refusals.count("0", "CT1", 1.0) == 1
+    assert refusals.count("1499", "CT1", 600.0) == 2
+
+
+def test_of_an_address_the_first_that_differ_are_told_of():
+    refusals = Refusals(600)
+    assert refusals.count("a", "CT1", 0.0) == 1
+    assert refusals.count("a", "CT1", 0.0) is None
+    assert refusals.count("a", "CT2", 0.0) == 2
+    told = [refusals.count("a", f"GUESS{number}", 1.0) for number in range(1000)]
+    assert told == [1] * 6 + [None] * 994

@@ -88,6 +88,24 @@ def who(checks: TokenChecker, token: str) -> Any:
     return names[0] if names else None
 
 
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"exp": 1}, "it has expired"),
+        ({"aud": "dicom://OTHER"}, "it is for another audience"),
+        ({"iss": "https://other.example"}, "it is of another issuer"),
+        ({"sub": None}, "a claim that it needs is missing"),
+        ({"sub": "an\nna"}, "its claim sub is no name"),
+    ],
+)
+def test_the_log_can_tell_what_is_wrong(file: Path, claims: dict[str, Any], why: str) -> None:
+    """Whichever key of the set it was signed with, and with nothing of the token in it."""
+    errors: list[Any] = []
+    token = JSONWebToken(signed(CURVE, "ES256", None, **claims).encode())
+    checker(file).requestAvatarId(token).addErrback(errors.append)
+    assert errors[0].value.why == why
+
+
 class TestBelieved:
     @pytest.mark.parametrize(
         ("key", "algorithm", "kid"),

@@ -192,11 +192,13 @@ class TestDefault:
         node = Node(network, kept, Configuration())
         assert node.refused("ANY", host) == (1, 1, 3)
 
-    def test_one_line_of_an_address_says_how_it_is_let_in(self, network: Network, kept: Archive):
-        """And no more of them for ten minutes, whatever it calls itself; then with their number."""
+    def test_one_line_of_an_address_and_title_says_how_it_is_let_in(
+        self, network: Network, kept: Archive
+    ):
+        """And no more of them for ten minutes; then with their number."""
         node = Node(network, kept, Configuration())
         with capturedLogs() as events:
-            for title in ("CT 1", "$(x)", "THIRD"):
+            for title in ("CT 1", "CT 1", "CT 1"):
                 node.refused(title, "192.0.2.1")
             node.refused("CT 1", "2001:db8::1")
             node.refused("CT 1", "2001:db8::2")  # the same network
@@ -210,6 +212,39 @@ class TestDefault:
         (line,) = [line for each in events if "rejected" in (line := formatEvent(each) or "")]
         assert "--peer '$(x)=192.0.2.1' lets it in" in line
         assert "2 more of this address were refused before" in line
+
+    @pytest.mark.parametrize(
+        ("configuration", "level", "what"),
+        [
+            (Configuration(), "info", "0 peers are listed; those that are not may do: all that"),
+            (Configuration(unlisted="all"), "warn", "(node.unlisted is all)"),
+        ],
+    )
+    def test_the_log_tells_who_is_served(
+        self,
+        network: Network,
+        kept: Archive,
+        configuration: Configuration,
+        level: str,
+        what: str,
+    ):
+        node = Node(network, kept, configuration)
+        with capturedLogs() as events:
+            node.book.tell()
+        (event,) = events
+        assert event["log_level"].name == level
+        assert what in (formatEvent(event) or "")
+
+    def test_another_title_of_an_address_has_its_line(self, network: Network, kept: Archive):
+        """Whoever mends the one that was wrong sees whether it is right now; a guesser does not
+        fill the log."""
+        node = Node(network, kept, Configuration())
+        with capturedLogs() as events:
+            for number in range(100):
+                node.refused(f"CT{number}", "192.0.2.1")
+        lines = [line for each in events if "rejected" in (line := formatEvent(each) or "")]
+        assert len(lines) == 8
+        assert "--peer CT7=192.0.2.1 lets it in" in lines[-1]
 
     def test_allow_any(self, network: Network, kept: Archive):
         node = Node(network, kept, Configuration(unlisted="all"))

@@ -121,6 +121,20 @@ class TestValues:
         with pytest.raises(UsageError):
             parsed(f"--{limit.name.replace('_', '-')}", value)
 
+    @pytest.mark.parametrize(
+        ("option", "value", "why"),
+        [
+            ("--port", "abc", "it must be an integer"),
+            ("--idle", "abc", "it must be a number"),
+            ("--index", "mysql://u:s3cret@h/d", "it must be a URL of SQLite or PostgreSQL"),
+        ],
+    )
+    def test_what_is_wrong_names_the_option(self, option: str, value: str, why: str) -> None:
+        """And not the value, which may have a password."""
+        with pytest.raises(UsageError, match=f"^{option}: {why}") as caught:
+            parsed(option, value)
+        assert value not in str(caught.value)
+
     def test_times_may_have_fractions_and_counts_may_not(self) -> None:
         assert parsed("--idle", "0.5").limits.idle == 0.5
         with pytest.raises(UsageError):
