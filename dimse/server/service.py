@@ -7,18 +7,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.python.usage import UsageError
 
 from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
 from dimse.implementation import CALLING_AE_TITLE
 from dimse.listening import server_endpoint
+from dimse.security.trail import AuditTrail
 from dimse.server.auditing import AuditedStore, audit_trail
+from dimse.server.config import Configuration
 from dimse.server.identity import Users
 from dimse.server.node import Node, NotStartedError
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
 from dimse.server.process import count_steadily, own_process
+from dimse.server.tls import Secured
 from dimse.services.verification import VerificationSCP
 
 try:
@@ -62,20 +66,7 @@ def _made(options: Options) -> Node:
         ae_titles=configuration.ae_titles,
         uniform=configuration.uniform_refusals,
     )
-    archive = Archive(
-        configuration.folder,
-        index=configuration.index,
-        durability=configuration.durability,
-        duplicates=configuration.duplicates,
-        limits=limits,
-        unknown_matches=configuration.unknown_matches,
-        forget_lost=configuration.forget_lost,
-        worklist=configuration.worklist,
-        study_timeout=configuration.study_timeout,
-        notified=peers.notified,
-        audit=trail,
-        clock=clock,
-    )
+    archive = _archive(configuration, peers, trail, clock)
     services = archive.scps(
         destinations=peers.destination,
         reports=peers.place,
@@ -95,20 +86,48 @@ def _made(options: Options) -> Node:
         admit=users.identification.admit(admissions) if users else admissions,
         audit=trail,
     )
-    endpoints = [server_endpoint(each, reactor) for each in configuration.endpoints]
-    for each in configuration.tls_endpoints:
-        assert tls.server is not None
-        endpoints.append(tls.server.secured(server_endpoint(each, reactor), clock))
     renewed = [peers.renew] if options.file is not None else []
     renewed += [users.renew] if users else []
     renewed += [tls.renew] if renewed or tls.in_use else []
-    renew = partial(_renew, renewed) if renewed else None
-    store = archive if trail is None else AuditedStore(archive, trail)
-    heard = own_process(clock, limits)
-    node = Node(factory, store, endpoints, renew=renew, on_state=heard)
+    node = Node(
+        factory,
+        archive if trail is None else AuditedStore(archive, trail),
+        _endpoints(configuration, tls, clock),
+        renew=partial(_renew, renewed) if renewed else None,
+        on_state=own_process(clock, limits),
+    )
     peers.tell()
     peers.names.setServiceParent(node)  # type: ignore[no-untyped-call]  # Twisted's is untyped
     return node
+
+
+def _archive(
+    configuration: Configuration, peers: PeerBook, trail: AuditTrail | None, clock: Any
+) -> Archive:
+    return Archive(
+        configuration.folder,
+        index=configuration.index,
+        durability=configuration.durability,
+        duplicates=configuration.duplicates,
+        limits=configuration.limits,
+        unknown_matches=configuration.unknown_matches,
+        forget_lost=configuration.forget_lost,
+        worklist=configuration.worklist,
+        study_timeout=configuration.study_timeout,
+        notified=peers.notified,
+        audit=trail,
+        clock=clock,
+    )
+
+
+def _endpoints(
+    configuration: Configuration, tls: Secured, reactor: Any
+) -> list[IStreamServerEndpoint]:
+    endpoints = [server_endpoint(each, reactor) for each in configuration.endpoints]
+    for each in configuration.tls_endpoints:
+        assert tls.server is not None
+        endpoints.append(tls.server.secured(server_endpoint(each, reactor), reactor))
+    return endpoints
 
 
 def _renew(renewed: Iterable[Callable[[], None]]) -> None:
