@@ -295,7 +295,7 @@ class Archive:
         """Make the index again from the objects alone, of an archive that is not open.
 
         `progress(count)` hears how many objects are done. Returns the numbers of instances that
-        are in the index then, and of objects that are damaged. Raises `MisuseError` as `open`.
+        are in the index then, and of objects left out. Raises `MisuseError` as `open`.
         """
         self.objects.open()
         try:

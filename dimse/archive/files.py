@@ -4,7 +4,7 @@
     objects/xx/<key>.dcm        whole instances; the key is a hash of the SOP Instance UID, and
                                 nothing a peer sent is ever part of a path
     replaced/<key>.dcm          what another object takes the place of, until the index knows that
-    damaged/<key>.dcm           objects that cannot be read, set aside for whoever looks at them
+    damaged/<key>.dcm           objects whose content is wrong, set aside for whoever looks
     store-id                    what the index knows this folder by
     lock                        held by the one server that uses the folder
 

@@ -4,7 +4,7 @@ All of it blocks.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from errno import EIO, EMFILE, ENFILE, ENOMEM
+from errno import EMFILE, ENFILE, ENOMEM
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index
 from dimse.archive.objects import ABOVE_ALL, LOWEST, ObjectStore, StoredInstance, key_of
 from dimse.errors import DimseError, MisuseError
-from dimse.services.part10 import LONGEST_HEAD, data_set_offset, identity_of
+from dimse.services.part10 import LONGEST_HEAD, DamagedFileError, data_set_offset, identity_of
 from dimse.services.storage import ReceivedInstance
 
 WANTED = frozenset(KEPT)
@@ -71,9 +71,8 @@ class Reconciliation:
         """Tell the index what objects are that took the place of others, or did not."""
         for keys in _some(sorted(replaced)):
             found, unreadable = self._read(keys)
-            settled = set(keys) - unreadable
-            self._index.add(found, replacing=settled)
-            self._objects.settle(settled)
+            self._index.add(found, replacing=keys)  # the row of another object is worse than none
+            self._objects.settle(set(keys) - unreadable)
 
     def add_all(self, progress: Callable[[int], None]) -> tuple[int, int]:
         """Index every object; the numbers of those that are in the index then, and damaged."""
@@ -129,23 +128,25 @@ class Reconciliation:
     def _read(self, keys: Sequence[str]) -> tuple[list[StoredInstance], set[str]]:
         """Objects, and the keys of those that cannot be read; a damaged one is set aside.
 
-        Raises `OSError` for what is not the fault of an object: it may have been acknowledged, and
-        its row not synced.
+        What cannot be read may be whole and acknowledged: it stays, so that no other one comes
+        under its UID, until it is sent again or another start can read it. Raises `OSError` for
+        what is not the fault of an object.
         """
         found, unreadable = [], set()
         for key in keys:
             try:
                 found.append(read_object(self._objects, key))
-            except DimseError as error:
+            except (DimseError, DamagedFileError) as error:
                 self._set_aside(key, error)
             except OSError as error:
                 if error.errno in _OF_NO_OBJECT:
                     raise
-                if error.errno == EIO:
-                    self._set_aside(key, error)
-                else:  # a matter of permissions, say: the object may be whole
-                    self.log.error("object {key} cannot be read: {error}", key=key, error=error)
-                    unreadable.add(key)
+                self.log.error(
+                    "object {key} cannot be read, and is not in the index: {error}",
+                    key=key,
+                    error=error,
+                )
+                unreadable.add(key)
         return found, unreadable
 
     def _set_aside(self, key: str, error: Exception) -> None:

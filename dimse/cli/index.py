@@ -38,7 +38,7 @@ def rebuild(folder: Path | None, file: Path | None, index: str | None) -> None:
 
     No server may run on it. A node that has a configuration file may have its index elsewhere:
     give that file instead of DIR. Stderr tells which index is made. Exit code 1 tells that files
-    are damaged, and stderr which.
+    are damaged, or cannot be read, and stderr which.
     """
     if (folder is None) == (file is None):
         raise click.UsageError("either DIR or --config is needed")
@@ -50,7 +50,7 @@ def rebuild(folder: Path | None, file: Path | None, index: str | None) -> None:
         count, damaged = rebuild_index(folder, index, _show)
     except DimseError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{count} instances are in the index, {damaged} files are damaged")
+    click.echo(f"{count} instances are in the index, {damaged} files are damaged or unreadable")
     if damaged:
         raise SystemExit(FAILED)
 

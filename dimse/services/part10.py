@@ -22,6 +22,11 @@ _LONGEST = 1024  # of what follows: three UIDs, two AE titles, and what we say o
 LONGEST_HEAD = HEAD_LENGTH + _LONGEST
 
 
+class DamagedFileError(OSError):
+    """What was read is no file of ours any more; any other `OSError` may pass, and the file be
+    whole."""
+
+
 def _element(element: int, vr: bytes, text: str) -> bytes:
     value = text.encode("ascii", "replace")
     if len(value) % 2:
@@ -53,20 +58,19 @@ def file_head(instance: ReceivedInstance) -> bytes:
 def data_set_offset(head: bytes) -> int:
     """Where the data set begins in a file of ours, from its first `HEAD_LENGTH` bytes.
 
-    Raises `OSError` for a file that is none of ours any more.
+    Raises `DamagedFileError`.
     """
     if len(head) >= HEAD_LENGTH and head.startswith(_BEGIN):
         *tag, _, _, length = _GROUP_LENGTH.unpack_from(head, len(_BEGIN))
         if tag == [0x0002, 0x0000] and length <= _LONGEST:
             return HEAD_LENGTH + int(length)
-    raise OSError(EIO, "a file of the store is damaged")
+    raise DamagedFileError(EIO, "a file of the store is damaged")
 
 
 def same_data_set(existing: int, ours: int, offset: int) -> bool:
     """Whether two open files hold the same instance: SOP class, instance, transfer syntax, bytes.
 
-    `offset` is where the data set of `ours` begins. Raises `OSError` when `existing` is none of
-    our files any more.
+    `offset` is where the data set of `ours` begins. Raises `DamagedFileError` for `existing`.
     """
     position = data_set_offset(os.pread(existing, HEAD_LENGTH, 0))
     if identity_of(os.pread(existing, position, 0)) != identity_of(os.pread(ours, offset, 0)):

@@ -11,14 +11,14 @@ from unittest.mock import Mock, call
 
 import pytest
 import sqlalchemy as sa
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, execute
 
 from dimse import MisuseError
 from dimse.archive import files
 from dimse.archive.archive import Archive
 from dimse.archive.files import ObjectFolder
 from dimse.archive.index import Index
-from dimse.archive.objects import key_of
+from dimse.archive.objects import ABOVE_ALL, LOWEST, key_of
 from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES
 from tests.archive.archives import LIMITS, data_set, open_archive, put, texts, uids
 from tests.archive.faults import faults
@@ -295,21 +295,47 @@ class TestStart:
         with open_archive(tmp_path) as archive:
             assert put(archive, data_set("1.2.1.1")) == 0
 
-    def test_an_object_that_cannot_be_opened_stays_where_it_is(
-        self, tmp_path: Path, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+    @pytest.mark.parametrize("duplicates", ["keep", "replace"])
+    def test_an_object_that_cannot_be_read_stays_where_it_is(
+        self, tmp_path: Path, log: list[dict[str, Any]], number: int, duplicates: str
     ):
-        """It may be whole: only the permissions are wrong."""
+        """It may be whole: until it can be read no other one is acknowledged under its UID."""
         with open_archive(tmp_path) as archive:
-            put(archive, data_set("1.2.1.1"))
+            assert put(archive, data_set("1.2.1.1", PatientName="First")) == 0
             archive.index.clear()
-        archive = Archive(tmp_path, limits=LIMITS)
-        with monkeypatch.context() as patch:
-            error = PermissionError(13, "Permission denied")
-            patch.setattr(archive.objects, "read", Mock(side_effect=error))
-            archive.open().close()
-        assert any("cannot be read" in text for text in texts(log))
+        archive = Archive(tmp_path, limits=LIMITS, duplicates=duplicates, in_thread=execute)
+        with faults(archive, ("pread",), 1, OSError(number, "broken"), ever=True):
+            archive.open()
+            assert archive.index.keys(LOWEST, ABOVE_ALL) == []
+            for name in ("First", "Another"):
+                assert put(archive, data_set("1.2.1.1", PatientName=name)).status == 0xA700
+        assert archive.objects.path_of(key_of("1.2.1.1")).exists()
+        assert not (tmp_path / "damaged").exists()
+        (text,) = [text for text in texts(log) if "cannot be read" in text]
+        assert text.startswith(f"object {key_of('1.2.1.1')} ")
+        if duplicates == "keep":
+            assert put(archive, data_set("1.2.1.1", PatientName="Another")).status == 0x0111
+        assert put(archive, data_set("1.2.1.1", PatientName="First")) == 0
+        archive.close()
         with open_archive(tmp_path) as archive:
             assert uids(archive) == ["1.2.1.1"]
+
+    def test_one_that_was_replaced_and_cannot_be_read_is_out_of_sight(self, tmp_path: Path):
+        """Its row is that of the object before, and tells of another one."""
+        with open_archive(tmp_path, duplicates="replace") as archive:
+            assert put(archive, data_set("1.2.1.1", PatientName="Old")) == 0
+            assert put(archive, data_set("1.2.1.2")) == 0
+            path = archive.objects.path_of(key_of("1.2.1.1"))
+            os.link(path, tmp_path / "replaced" / path.name)
+        archive = Archive(tmp_path, limits=LIMITS, in_thread=execute)
+        with faults(archive, ("pread",), 1, OSError(errno.EIO, "broken"), ever=True):
+            archive.open()
+            assert archive.index.keys(LOWEST, ABOVE_ALL) == [key_of("1.2.1.2")]
+        assert put(archive, data_set("1.2.1.3")) == 0
+        assert uids(archive) == ["1.2.1.1", "1.2.1.2", "1.2.1.3"]
+        assert os.listdir(tmp_path / "replaced") == []
+        archive.close()
 
     def test_an_object_that_cannot_be_set_aside_does_not_stop_the_start(
         self, tmp_path: Path, log: list[dict[str, Any]]

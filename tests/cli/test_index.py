@@ -44,7 +44,7 @@ def test_from_the_files_alone(store: Path) -> None:
     (store / "index.sqlite").unlink()
     done = dimse("index", "rebuild", store)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "3 instances are in the index, 0 files are damaged\n"
+    assert done.stdout == "3 instances are in the index, 0 files are damaged or unreadable\n"
     (line,) = done.stderr.splitlines()
     assert line.endswith(f"sqlite:///{store}/index.sqlite is made from {store}")
     assert indexed(store) == KEYS
@@ -56,7 +56,7 @@ def test_damaged_files_are_named(store: Path) -> None:
     (store / "objects" / damaged[:2] / f"{damaged}.dcm").write_bytes(b"damaged")
     done = dimse("index", "rebuild", store)
     assert done.returncode == 1
-    assert done.stdout == "2 instances are in the index, 1 files are damaged\n"
+    assert done.stdout == "2 instances are in the index, 1 files are damaged or unreadable\n"
     assert f"object {damaged} is damaged" in done.stderr
     assert "Traceback" not in done.stderr
     assert indexed(store) == sorted(set(KEYS) - {damaged})

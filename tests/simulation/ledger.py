@@ -45,7 +45,7 @@ class Ledger:
     """The instances, by their UIDs and digests.
 
     `sent` are all that anybody began to send, `promised` those that have to be there for ever, but
-    for what the disk has `damaged` by itself, and what could not be read at a start and is `aside`
+    for what the disk has `damaged` by itself, and what could not be read at a start and is `unread`
     until it is sent again. `committed` is what was said of a storage commitment,
     by transaction, `accepted` are the transactions that were asked for, and `unsure` those of them
     whose request was not answered with a success.
@@ -55,7 +55,7 @@ class Ledger:
         self.sent: dict[str, set[str]] = defaultdict(set)
         self.promised: dict[str, str] = {}
         self.damaged: set[str] = set()
-        self.aside: set[str] = set()
+        self.unread: set[str] = set()
         self.accepted: dict[str, Asked] = {}
         self.unsure: set[str] = set()
         self.committed: dict[str, CommitmentResult] = {}
@@ -64,7 +64,7 @@ class Ledger:
     @property
     def excused(self) -> set[str]:
         """What may be missing, or another one than it was."""
-        return self.damaged | self.aside
+        return self.damaged | self.unread
 
     def sending(self, instance: Instance) -> str:
         digest = digest_of(instance.data or b"")
@@ -73,8 +73,8 @@ class Ledger:
 
     def acknowledged(self, uid: str, digest: str) -> None:
         """Somebody heard 0x0000 for it: it is there, and whole, whatever was before."""
-        if uid in self.aside:
-            self.aside.remove(uid)
+        if uid in self.unread:
+            self.unread.remove(uid)
             self.promised[uid] = digest
         before = self.promised.setdefault(uid, digest)
         if before != digest:

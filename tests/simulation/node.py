@@ -223,17 +223,16 @@ class Node:
     def _excuse_what_was_not_read(self) -> set[str]:
         """The keys of objects that a start could not read: without a row they are out of sight.
 
-        They are whole where they were, or set aside, and the log has their names.
+        They are whole where they were, and the log has their names.
         """
         unread = {PurePath(name).stem for name in self._disk.unread}
         promised = self._ledger.promised
         lost = promised.keys() - self._stored(self.archive).keys()
         with self._disk.calm():
             for uid in sorted(uid for uid in lost if key_of(uid) in unread):
-                paths = self._disk.folder.glob(f"*/**/{key_of(uid)}*.dcm")
-                kept = [path.read_bytes() for path in paths]
-                if promised[uid] in {digest_of(each[data_set_offset(each) :]) for each in kept}:
-                    self._ledger.aside.add(uid)
+                kept = self.archive.objects.path_of(key_of(uid)).read_bytes()
+                if promised[uid] == digest_of(kept[data_set_offset(kept) :]):
+                    self._ledger.unread.add(uid)
         return unread
 
     def audit(self, where: str) -> None:
