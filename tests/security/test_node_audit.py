@@ -34,7 +34,7 @@ from tests.security.test_syslog import (
     of_stream,
     until,
 )
-from tests.server.test_service import made, start
+from tests.server.nodes import made, start
 from tests.wire import EXPLICIT, VERIFICATION
 
 REACTOR: Any = reactor
