@@ -1,9 +1,12 @@
 """What the tests of the node share: how it is made, and what it says."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor  # noqa: TID253  pytest-twisted has installed it
+from twisted.internet.task import deferLater
 
 from dimse.server.options import Options
 from dimse.server.service import Node, makeService
@@ -29,3 +32,9 @@ def made(folder: Path, *args: str) -> tuple[Node, str]:
     service = makeService(options)
     start(service)
     return service, f"127.0.0.1:{port}"
+
+
+async def hang_up() -> None:
+    os.kill(os.getpid(), signal.SIGHUP)
+    await deferLater(CLOCK, 0)
+    await deferLater(CLOCK, 0)

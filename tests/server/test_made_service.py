@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from pydicom import Dataset
-from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
 from dimse import (
@@ -28,7 +27,7 @@ from dimse import (
 from dimse.server.node import NotStartedError
 from dimse.server.options import Options
 from dimse.server.service import makeService
-from tests.server.nodes import CLOCK, made
+from tests.server.nodes import hang_up, made
 from tests.wire import CT_STORAGE, IMPLICIT, VERIFICATION
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -137,12 +136,6 @@ def write(file: Path, *peers: str, **more: str) -> list[str]:
     tables = [f"[{name}]\n{line}" for name, line in more.items()]
     file.write_text("\n".join([*tables, *(f"[[peers]]\n{peer}" for peer in peers)]), "utf-8")
     return ["--config", str(file)]
-
-
-async def hang_up() -> None:
-    os.kill(os.getpid(), signal.SIGHUP)
-    await deferLater(CLOCK, 0)
-    await deferLater(CLOCK, 0)
 
 
 async def uses(address: str) -> set[str]:

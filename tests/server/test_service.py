@@ -28,7 +28,7 @@ from dimse.archive.archive import Archive
 from dimse.server.node import NotStartedError, State
 from dimse.server.service import Node
 from tests.peers import free_port
-from tests.server.nodes import CLOCK, start
+from tests.server.nodes import CLOCK, hang_up, start
 from tests.wire import CT_STORAGE
 
 
