@@ -17,6 +17,7 @@ settings.register_profile("dimse", deadline=None, derandomize="CI" in os.environ
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile("dimse")
 
+_LONG = {"archive", "cli", "interop", "packaging", "simulation"}  # folders of tests
 _MEMORY, _ENOUGH = "/dev/shm", 4 << 30
 
 
@@ -27,6 +28,11 @@ def pytest_configure() -> None:
     space = os.statvfs(_MEMORY)  # programs are run from there, too
     if space.f_bavail * space.f_frsize > _ENOUGH and not space.f_flag & os.ST_NOEXEC:
         os.environ["TMPDIR"] = tempfile.tempdir = _MEMORY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long begin first: workers that get the short ones last end together."""
+    items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
 
 
 def pytest_unconfigure() -> None:

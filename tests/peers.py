@@ -83,6 +83,16 @@ class Server:
         """All it has printed so far."""
         return self._output.read_text(encoding="utf-8", errors="replace")
 
+    def wait_until_said(self, text: str) -> None:
+        """Return when its log has a text; fail when it ends or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while text not in self.log():
+            if time.monotonic() > deadline:
+                pytest.fail(f"{self.process.args!r} does not say {text!r}:\n{self.log()}")
+            with suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(0.02)
+                pytest.fail(f"{self.process.args!r} ended with {code}:\n{self.log()}")
+
     def stop(self) -> int:
         """Ask it to end (SIGTERM) and return its exit code; the test fails when it does not end.
 

@@ -44,8 +44,7 @@ def test_a_signal_lets_an_open_association_finish(tmp_path: Path, how: signal.Si
             peer.sendall(RQ)
             assert peer.recv(65536)[0] == 2  # A-ASSOCIATE-AC
             server.process.send_signal(how)
-            while "stopping" not in server.log():
-                assert server.process.poll() is None
+            server.wait_until_said("stopping")
             peer.sendall(ECHO)
             assert peer.recv(65536)[0] == 4  # P-DATA-TF
             peer.sendall(RELEASE_RQ)
@@ -63,8 +62,7 @@ def test_h_r16_a_second_signal_ends_it_at_once(tmp_path: Path, second: signal.Si
         peer.sendall(RQ)
         assert peer.recv(65536)[0] == 2  # A-ASSOCIATE-AC
         server.process.send_signal(signal.SIGTERM)
-        while "stopping" not in server.log():
-            assert server.process.poll() is None
+        server.wait_until_said("stopping")
         server.process.send_signal(second)
         assert server.process.wait(STOP_SECONDS) == -second
         assert peer.recv(65536) == b""
@@ -99,8 +97,7 @@ def test_h_r12_a_disk_that_hangs_does_not_hold_its_end(tmp_path: Path) -> None:
         running(args, port, {"PYTHONPATH": str(ROOT)}) as server,
         start("store", "127.0.0.1", port, file) as sender,
     ):
-        while "fsync hangs" not in server.log():
-            assert server.process.poll() is sender.poll() is None
+        server.wait_until_said("fsync hangs")
         server.process.terminate()
         assert server.process.wait(STOP_SECONDS) == 1
         sender.communicate(timeout=STOP_SECONDS)
@@ -117,8 +114,7 @@ def test_configuration_file(tmp_path: Path) -> None:
         assert dimse("echo", "-aec", "OTHER", "127.0.0.1", server.port).returncode == 1
         file.write_text('[[peers]]\nae_title = "CT1"\nport = 5\n', "utf-8")
         server.process.send_signal(signal.SIGHUP)
-        while "the peers stay as they were" not in server.log():
-            assert server.process.poll() is None
+        server.wait_until_said("the peers stay as they were")
         assert f"{file}, line 1: peers[1] has one of host and port" in server.log()
         assert dimse("echo", "-aec", "NODE", "127.0.0.1", server.port).returncode == 0
 

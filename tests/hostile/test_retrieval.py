@@ -1,5 +1,6 @@
 """H-D23 to H-D25: retrieval and procedure steps with a hostile peer at the other end; what of them
-concerns our SCPs alone is in tests/services/test_retrieve.py. Each test is named by its case."""
+concerns our SCPs alone is in tests/services/test_get.py and test_move.py. Each test is named by
+its case."""
 
 from typing import Any
 

@@ -38,9 +38,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The scripts of a new virtual environment with the wheel and what it requires, no extras."""
     folder = tmp_path_factory.mktemp("venv")
-    call(sys.executable, "-m", "venv", folder, cwd=folder)
-    call(folder / "bin" / "python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    call(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    install(folder / "bin", wheel)
     return folder / "bin"
+
+
+def install(scripts: Path, what: str | Path) -> None:
+    """With the pip of the tests; what is imported is compiled then, and not all of the rest."""
+    pip = [sys.executable, "-m", "pip", "--python", scripts / "python"]
+    call(*pip, "install", "--quiet", "--no-compile", what, cwd=scripts)
 
 
 class TestWheel:
@@ -70,12 +76,11 @@ class TestWheel:
         assert done.returncode == 1
         assert "pip install 'dimse[server]'" in output
         assert "Traceback" not in output
-        extra = f"{wheel}[server]"
-        call(scripts / "python", "-m", "pip", "install", "--quiet", extra, cwd=tmp_path)
+        install(scripts, f"{wheel}[server]")
         assert "--port" in call(*command, cwd=tmp_path)
 
     def test_command_line(self, scripts: Path, wheel: Path, tmp_path: Path) -> None:
-        call(scripts / "python", "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=tmp_path)
+        install(scripts, f"{wheel}[cli]")
         output = call(scripts / "dimse", "--help", cwd=tmp_path)
         assert "echo" in output
         assert "store" in output

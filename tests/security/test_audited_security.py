@@ -18,10 +18,8 @@ from tests.archive.archives import data_set
 from tests.certificates import PKI
 from tests.scripted import RQ
 from tests.security.peers import Careless, client_tls, server_tls, tls_requestor
-from tests.security.test_trail import CT, Site, identifier, outlet, site
+from tests.security.trails import CT, Site, identifier
 from tests.wire import EXPLICIT, VERIFICATION
-
-__all__ = ["outlet", "site"]  # fixtures
 
 
 def description(message: Element) -> str:

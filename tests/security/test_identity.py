@@ -1,16 +1,13 @@
-"""Who the user of an association is, over the wire: verified, refused, delayed, counted."""
+"""Who the user of an association is, is verified (PS3.7 D.3.3.7)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.credentials import IUsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred
-from twisted.logger import formatEvent
 from zope.interface import implementer
 
 import dimse
@@ -19,7 +16,6 @@ from dimse import (
     Admission,
     AssociationRejectedError,
     Identification,
-    MisuseError,
     Requesting,
     VerificationSCP,
     VerifiedUser,
@@ -30,11 +26,7 @@ from dimse.security.credentials import IKerberosTicket, ISAMLAssertion
 from dimse.security.identity import DELAY, FAILURES, IVerifiedUser, UserNames
 from dimse.testing import Network
 from dimse.ul.items import UserIdentityRQ
-
-SECRET = "s3cret passcode"
-ANNA = dimse.username_and_passcode("anna", SECRET)
-WRONG = dimse.username_and_passcode("anna", "wr0ng passcode")
-UNKNOWN = dimse.username_and_passcode("n0body", SECRET)
+from tests.security.identities import ANNA, SECRET, WRONG, Checker, Node, anna_alone, request_of
 
 
 @implementer(IRealm)
@@ -51,71 +43,6 @@ class Realm:
 
     def logout(self) -> None:
         self.logouts += 1
-
-
-class Checker:
-    """Decides when the test says so."""
-
-    def __init__(self, *interfaces: Any) -> None:
-        self.credentialInterfaces = interfaces
-        self.asked: list[Any] = []
-        self.verdicts: list[Deferred[Any]] = []
-        self.at_once: Any = None
-
-    def requestAvatarId(self, credentials: Any) -> Any:
-        self.asked.append(credentials)
-        if self.at_once is not None:
-            return self.at_once
-        self.verdicts.append(Deferred())
-        return self.verdicts[-1]
-
-
-def anna_alone() -> Any:
-    return InMemoryUsernamePasswordDatabaseDontUse(anna=SECRET.encode())
-
-
-class Node:
-    """An acceptor that identifies; `tls` has it believe that connections are encrypted."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self.tls = True
-        self.users: list[Any] = []
-        self.answer: Any = None
-
-    def listen(self, portal: Any, **options: Any) -> Any:
-        self.identification = Identification(portal, clock=self.network.clock, **options)
-        admit = self.identification.admit(self.admission)
-        self.endpoint = self.network.listen(
-            [VerificationSCP()], admit=lambda asks: admit(replace(asks, encrypted=self.tls))
-        )
-        return self
-
-    def admission(self, requesting: Requesting, user: Any) -> Any:
-        self.users.append(user)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-    def request(self, identity: UserIdentityRQ | None, **options: Any) -> Any:
-        pending = associate(
-            self.endpoint, reactor=self.network.clock, user_identity=identity, **options
-        )
-        self.network.run()
-        return pending
-
-    def rejected(self, identity: UserIdentityRQ | None, **options: Any) -> tuple[int, int, int]:
-        """How it is rejected, which is at the end of the delay and not before."""
-        pending = self.request(identity, **options)
-        self.network.advance(DELAY - 0.01)
-        assert not pending.called
-        self.network.advance(0.01)
-        with pytest.raises(AssociationRejectedError) as caught:
-            self.network.result(pending)
-        return caught.value.result, caught.value.source, caught.value.reason
-
-    def log(self) -> str:
-        return "\n".join(filter(None, map(formatEvent, self.network.events)))
 
 
 @pytest.fixture
@@ -328,7 +255,9 @@ class TestHT13:
         node.listen([checker])
         for number in range(3 * FAILURES):
             host = f"2001:db8::{number:x}"
-            asks = Requesting(dimse.Peer("X", f"[{host}]:1"), _request(WRONG), host, encrypted=True)
+            asks = Requesting(
+                dimse.Peer("X", f"[{host}]:1"), request_of(WRONG), host, encrypted=True
+            )
             node.identification.identify(asks).addErrback(lambda _: None)
         assert len(checker.verdicts) == 1
         for number in range(FAILURES):
@@ -366,7 +295,7 @@ class TestHT13:
         assert node.rejected(WRONG) == (1, 2, 1)
         assert node.rejected(ANNA) == (2, 3, 1)
         asks: Any = Requesting(
-            dimse.Peer("OTHER", "10.9.9.9:1"), _request(ANNA), "10.9.9.9", encrypted=True
+            dimse.Peer("OTHER", "10.9.9.9:1"), request_of(ANNA), "10.9.9.9", encrypted=True
         )
         assert node.network.result(node.identification.identify(asks)) == VerifiedUser("anna")
 
@@ -374,99 +303,3 @@ class TestHT13:
         node.listen([anna_alone()], failures=1)
         for _ in range(3):
             node.network.result(node.request(ANNA))
-
-
-def _request(identity: UserIdentityRQ) -> Any:
-    return dimse.ul.negotiation.propose(
-        [("1.2.840.10008.1.1", ["1.2.840.10008.1.2"])],
-        called_ae_title="ANY",
-        calling_ae_title="OTHER",
-        maximum_length=16384,
-        user_identity=identity,
-    )
-
-
-SECRETS = {
-    "passcode": ANNA,
-    "ticket": dimse.ul.identity.kerberos(b"ticket"),
-    "assertion": dimse.ul.identity.saml(b"<Assertion/>"),
-    "token": dimse.ul.identity.jwt("a.b.c"),
-}
-
-
-class TestHT14Plain:
-    @pytest.mark.parametrize("identity", SECRETS.values(), ids=list(SECRETS))
-    @pytest.mark.parametrize("required", [True, False])
-    def test_h_t14_secrets_without_tls(
-        self, node: Node, identity: UserIdentityRQ, required: bool
-    ) -> None:
-        """K31: refused before anybody looks at them."""
-        checker = Checker(IUsernamePassword)
-        node.tls = False
-        node.listen([checker], required=required)
-        assert node.rejected(identity) == (1, 2, 1)
-        assert checker.asked == []
-        assert "without TLS" in node.log()
-
-    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
-    def test_h_t14_not_even_from_this_machine(self, node: Node, host: str) -> None:
-        """It may be a proxy whose other side is in clear."""
-        node.listen([anna_alone()])
-        asks = Requesting(dimse.Peer("OTHER", "here"), _request(ANNA), host)
-        pending = node.identification.identify(asks)
-        node.network.advance(DELAY)
-        with pytest.raises(AssociationRejectedError):
-            node.network.result(pending)
-
-    def test_they_may_be_allowed(self, node: Node) -> None:
-        node.tls = False
-        node.listen([anna_alone()], allow_plain=True)
-        node.network.result(node.request(ANNA))
-        assert node.users == [VerifiedUser("anna")]
-
-    @pytest.mark.parametrize("identity", SECRETS.values(), ids=list(SECRETS))
-    def test_we_do_not_send_them_to_a_host_and_port(self, identity: UserIdentityRQ) -> None:
-        """Which is plain TCP; an endpoint is for its owner to encrypt."""
-        with pytest.raises(MisuseError, match="allow_plain_identity"):
-            associate("pacs.example:104", user_identity=identity, reactor=object())
-
-
-class TestHT16:
-    TITLES: Sequence[tuple[str, str]] = (
-        ("ARCHIVE", "CT1"),
-        ("ARCHIVE", "STRANGER"),
-        ("NOBODY", "CT1"),
-        ("NOBODY", "STRANGER"),
-    )
-
-    @pytest.mark.parametrize("identity", [None, WRONG], ids=["none", "wrong"])
-    def test_h_t16_ae_titles_cannot_be_found_without_a_user(
-        self, network: Network, identity: UserIdentityRQ | None
-    ) -> None:
-        """Known or unknown, called or calling: one answer after one delay, where a user is
-        required."""
-        identification = Identification(
-            [anna_alone()], clock=network.clock, required=True, allow_plain=True
-        )
-
-        def known(requesting: Requesting, user: Any) -> None:
-            if requesting.peer.ae_title != "CT1":
-                raise AssociationRejectedError(1, 1, 3)
-
-        endpoint = network.listen(
-            [VerificationSCP()], ae_titles=["ARCHIVE"], admit=identification.admit(known)
-        )
-        for called, calling in self.TITLES:
-            pending = associate(
-                endpoint,
-                called_ae_title=called,
-                calling_ae_title=calling,
-                user_identity=identity,
-                reactor=network.clock,
-            )
-            network.advance(DELAY - 0.01)
-            assert not pending.called
-            network.advance(0.01)
-            with pytest.raises(AssociationRejectedError) as caught:
-                network.result(pending)
-            assert (caught.value.result, caught.value.source, caught.value.reason) == (1, 2, 1)

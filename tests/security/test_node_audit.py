@@ -25,8 +25,7 @@ from dimse.server.service import makeService
 from tests.archive.archives import data_set
 from tests.certificates import PKI
 from tests.peers import free_port
-from tests.security.schema import checked
-from tests.security.test_syslog import (
+from tests.security.collectors import (
     Datagrams,
     Receivers,
     collector_tls,
@@ -34,7 +33,8 @@ from tests.security.test_syslog import (
     of_stream,
     until,
 )
-from tests.server.test_service import made, start
+from tests.security.schema import checked
+from tests.server.nodes import made, start
 from tests.wire import EXPLICIT, VERIFICATION
 
 REACTOR: Any = reactor

@@ -1,10 +1,9 @@
-"""Syslog (RFC 5424) over TLS (RFC 5425) and UDP (RFC 5426), with real receivers on loopback."""
+"""Syslog (RFC 5424) over TLS (RFC 5425), with real receivers on loopback."""
 
 import re
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,81 +11,26 @@ import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
-from twisted.internet import reactor  # noqa: TID253  pytest-twisted has installed it
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionClosed
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from dimse import ClientTLS, ServerTLS
-from dimse.errors import MisuseError, TLSError
+from dimse import ClientTLS
+from dimse.errors import TLSError
 from dimse.security import syslog
 from dimse.security.syslog import (
-    AuditFile,
     Collector,
     TLSSender,
-    UDPSender,
     octet_counted,
     syslog_message,
 )
-from tests.certificates import PKI, Issued
+from tests.certificates import PKI
+from tests.security.collectors import REACTOR, Receivers, collector_tls, listening, of_stream, until
 from tests.security.peers import Careless
 
-REACTOR: Any = reactor
 TIME = datetime(2026, 11, 26, 9, 30, 5, 123456, UTC)
-
-
-def of_stream(data: bytes) -> list[bytes]:
-    """What a collector makes of octet counting (RFC 5425 4.3)."""
-    messages = []
-    while data:
-        count, _, data = data.partition(b" ")
-        messages.append(data[: int(count)])
-        data = data[int(count) :]
-    return messages
-
-
-class Receiver(Protocol):
-    """A collector: it listens, and says nothing."""
-
-    factory: Any
-    open = True
-
-    def connectionLost(self, reason: Any = None) -> None:
-        self.open = False
-
-    def dataReceived(self, data: bytes) -> None:
-        self.factory.data += data
-
-    def connectionMade(self) -> None:
-        self.factory.connections.append(self)
-
-
-class Receivers(Factory):
-    protocol = Receiver
-    noisy = False
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.connections: list[Receiver] = []
-
-
-def listening(receivers: Factory, tls: Any, port: int = 0) -> Any:
-    """Fires with the port of a collector; `tls` is a `ServerTLS`, or what makes connections."""
-    endpoint: Any = TCP4ServerEndpoint(REACTOR, port, interface="127.0.0.1")
-    if isinstance(tls, ServerTLS):
-        return tls.load().secured(endpoint, REACTOR).listen(receivers)
-    return endpoint.listen(TLSMemoryBIOFactory(tls, False, receivers))
-
-
-def collector_tls(shown: Issued, **options: Any) -> ServerTLS:
-    """What a collector uses that takes records from everybody, unless told otherwise."""
-    given = {"client_auth": "none", **options}
-    return ServerTLS(certificate=shown.path, key=shown.key_path, **given)
 
 
 def at(port: Any) -> Collector:
@@ -96,11 +40,6 @@ def at(port: Any) -> Collector:
 def sender_to(collector: Collector, pki: PKI, **options: Any) -> TLSSender:
     """One that trusts our authority alone."""
     return TLSSender(collector, ClientTLS(**{"ca": pki.ca.path, **options}).load(), REACTOR)
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await deferLater(REACTOR, 0.01)
 
 
 class TestMessage:
@@ -356,103 +295,3 @@ class TestStream:
         assert stream.transport.disconnected
         stream.connectionLost(Failure(ConnectionClosed()))
         assert clock.getDelayedCalls() == []
-
-
-class Datagrams(DatagramProtocol):
-    def __init__(self) -> None:
-        self.messages: list[bytes] = []
-
-    def datagramReceived(self, data: bytes, address: Any) -> None:
-        self.messages.append(data)
-
-
-class TestUDP:
-    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-    @pytest_twisted.ensureDeferred
-    async def test_each_message_is_a_datagram(self, host: str) -> None:
-        protocol = Datagrams()
-        interface = "::1" if host == "::1" else "127.0.0.1"
-        try:
-            port: Any = REACTOR.listenUDP(0, protocol, interface=interface, maxPacketSize=65536)
-        except Exception:  # noqa: BLE001  there are machines without IPv6
-            pytest.skip(f"no {interface}")
-        address = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0][4][0]
-        if address not in ("127.0.0.1", interface):
-            await port.stopListening()
-            pytest.skip(f"{host} is {address}")
-        sender = UDPSender(Collector("udp", host, port.getHost().port), REACTOR)
-        messages = [b"one", b"2" * 32_768, b"three"]
-        await sender.send(messages)
-        await until(lambda: len(protocol.messages) == 3)
-        assert protocol.messages == messages
-        sender.close()
-        await port.stopListening()
-
-    @pytest_twisted.ensureDeferred
-    async def test_h_r22_nobody_listens(self) -> None:
-        with socket.socket(type=socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            collector = Collector("udp", "127.0.0.1", probe.getsockname()[1])
-        sender = UDPSender(collector, REACTOR)
-        for _ in range(2):
-            with pytest.raises(ConnectionClosed):
-                await sender.send([b"one"])
-
-    @pytest_twisted.ensureDeferred
-    async def test_what_is_too_long_keeps_nothing_back(self) -> None:
-        protocol = Datagrams()
-        port: Any = REACTOR.listenUDP(0, protocol, interface="127.0.0.1")
-        sender = UDPSender(Collector("udp", "127.0.0.1", port.getHost().port), REACTOR)
-        await sender.send([bytes(70_000), b"two"])
-        await until(lambda: protocol.messages)
-        assert protocol.messages == [b"two"]
-        sender.close()
-        await port.stopListening()
-
-
-class TestFile:
-    def test_has_a_line_each_for_its_owner_alone(self, tmp_path: Path) -> None:
-        file = AuditFile(tmp_path / "audit.log")
-        file.open()
-        file.take(b"one")
-        (tmp_path / "audit.log").rename(tmp_path / "audit.log.1")  # as logrotate does
-        file.take(b"two")
-        assert (tmp_path / "audit.log.1").read_bytes() == b"one\n"
-        assert (tmp_path / "audit.log").read_bytes() == b"two\n"
-        assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
-        closed: Deferred[None] = file.close()
-        assert closed.called
-
-    def test_that_cannot_be_is_told_at_the_start(self, tmp_path: Path) -> None:
-        with pytest.raises(MisuseError, match="No such file"):
-            AuditFile(tmp_path / "missing" / "audit.log").open()
-
-    def test_a_symbolic_link_is_not_followed(self, tmp_path: Path) -> None:
-        (tmp_path / "audit.log").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(MisuseError):
-            AuditFile(tmp_path / "audit.log").open()
-
-    @pytest.mark.parametrize("written", [None, 3])
-    def test_h_r22_disk_full(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int | None
-    ) -> None:
-        """Nothing or a part is written: no line is cut off, and what is lost is counted."""
-        import os  # noqa: PLC0415
-
-        file = AuditFile(tmp_path / "audit.log")
-        file.take(b"before")
-        write = os.write
-
-        def full(descriptor: int, data: bytes) -> int:
-            if written is None:
-                raise OSError(28, "No space left on device")
-            return write(descriptor, data[:written])
-
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "write", full)
-            file.take(b"lost")
-            file.take(b"lost too")
-        assert file.lost == 2
-        file.take(b"after")
-        assert file.lost == 0
-        assert (tmp_path / "audit.log").read_bytes() == b"before\nafter\n"

@@ -1,154 +1,24 @@
 """What is recorded of what a node does: over associations in memory, with an archive."""
 
 import gc
-import logging
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
-from xml.etree.ElementTree import Element
+from typing import Any
 
 import pytest
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, MRImageStorage
-from twisted.internet.defer import Deferred, succeed
-from twisted.logger import formatEvent
 
 import dimse
-from dimse import STUDY_ROOT, AssociationRejectedError
-from dimse.admission import Requesting
-from dimse.archive.archive import Archive
-from dimse.security import audit, trail
-from dimse.security.addresses import host_of
+from dimse import STUDY_ROOT
+from dimse.security import trail
 from dimse.security.trail import AuditTrail
 from dimse.services.dataset import decode
 from dimse.sop_classes import MODALITY_WORKLIST
 from dimse.testing import Network
-from tests.archive.archives import data_set, open_archive
-from tests.security.schema import checked
-from tests.wire import EXPLICIT, VERIFICATION
+from tests.archive.archives import data_set
+from tests.security.trails import CT, MR, Outlet, Site, got, identifier
+from tests.wire import EXPLICIT
 
-NOW = datetime(2026, 11, 26, 9, 30, 5, tzinfo=UTC)
-CT, MR = str(CTImageStorage), str(MRImageStorage)
 HANGING_PROTOCOL = "1.2.840.10008.5.1.4.38.1"
-
-
-class Outlet:
-    """Keeps what it is given, checked against the schema; or fails."""
-
-    def __init__(self) -> None:
-        self.messages: list[Element] = []
-        self.broken = False
-        self.closed = False
-
-    def open(self) -> None:
-        """Nothing to open."""
-
-    def take(self, message: bytes) -> None:
-        if self.broken:
-            raise ZeroDivisionError("Doe^Jane")
-        self.messages.append(checked(message.partition(b"\xef\xbb\xbf")[2]))
-
-    def close(self) -> "Deferred[None]":
-        self.closed = True
-        return succeed(None)
-
-
-class Record(NamedTuple):
-    """What counts of a message."""
-
-    event: str
-    action: str
-    outcome: str
-    participants: list[str]  # user@access point, and the role; the requestor has a star
-    objects: list[str]
-    sop_classes: dict[str, int]
-
-
-def record(message: Element) -> Record:
-    event = message.find("EventIdentification")
-    assert event is not None
-    name = event.find("EventID")
-    kind = event.find("EventTypeCode")
-    assert name is not None
-    said = name.get("originalText", "")
-    said += f": {kind.get('originalText')}" if kind is not None else ""
-    participants = []
-    for each in message.findall("ActiveParticipant"):
-        role = each.find("RoleIDCode")
-        star = "*" if each.get("UserIsRequestor") == "true" else ""
-        who = f"{each.get('UserID')}@{each.get('NetworkAccessPointID')}{star}"
-        words = role.get("originalText", "").split() if role is not None else []
-        participants.append(" ".join([who, *words[:1]]))
-    objects = message.findall("ParticipantObjectIdentification")
-    return Record(
-        said,
-        event.get("EventActionCode", ""),
-        event.get("EventOutcomeIndicator", ""),
-        participants,
-        [each.get("ParticipantObjectID", "") for each in objects],
-        {c.get("UID", ""): int(c.get("NumberOfInstances", "")) for c in message.iter("SOPClass")},
-    )
-
-
-class Site:
-    """An archive with an audit trail, and a peer."""
-
-    def __init__(self, network: Network, archive: Archive, trail: AuditTrail, outlet: Outlet):
-        self.network, self.archive, self.trail, self.outlet = network, archive, trail, outlet
-        self.destination = network.listen([dimse.StorageSCP(dimse.MemoryStore())])
-        destinations = {"WORKSTATION": self.destination}
-        self.endpoint = network.listen(
-            archive.scps(destinations=destinations), audit=trail, ae_titles=["ARCHIVE"]
-        )
-        self.options = {"calling_ae_title": "CT1", "called_ae_title": "ARCHIVE"}
-
-    def associate(self, contexts: Any, **options: Any) -> dimse.Association:
-        return self.network.associate(self.endpoint, contexts, **self.options | options)[0]
-
-    def store(self, *data_sets: Dataset) -> dimse.Association:
-        classes = sorted({str(each.SOPClassUID) for each in data_sets})
-        association = self.associate([(uid, [EXPLICIT]) for uid in classes])
-        for each in data_sets:
-            self.network.result(dimse.store(association, each))
-        return association
-
-    def release(self, association: dimse.Association) -> None:
-        self.network.result(association.release())
-
-    def records(self) -> list[Record]:
-        """Those since the last call."""
-        messages, self.outlet.messages = self.outlet.messages, []
-        return [record(message) for message in messages]
-
-
-@pytest.fixture
-def outlet() -> Outlet:
-    return Outlet()
-
-
-@pytest.fixture
-def site(tmp_path: Path, outlet: Outlet) -> Iterator[Site]:
-    with Network() as network:
-        audited = AuditTrail(
-            [outlet],
-            "NODE",
-            clock=network.clock,
-            ae_titles=["ARCHIVE"],
-            host="pacs.example",
-            now=lambda: NOW,
-        )
-        with open_archive(tmp_path / "store", audit=audited) as archive:
-            yield Site(network, archive, audited, outlet)
-
-
-def identifier(**keys: str) -> Dataset:
-    dataset = Dataset()
-    dataset.QueryRetrieveLevel = "STUDY"
-    for keyword, value in keys.items():
-        setattr(dataset, keyword, value)
-    return dataset
 
 
 TO_PEER = ["ARCHIVE@pacs.example Source", "CT1@10.0.0.1* Destination"]
@@ -300,25 +170,9 @@ class TestQueries:
         assert [each.event for each in site.records()] == ["Query"]
 
 
-@pytest.fixture
-def stored(site: Site) -> Site:
-    """With two studies of 2 and 1 instances."""
-    named = data_set("1.2.1.1.1", PatientID="P2", PatientName="Roe^Richard")
-    site.release(site.store(data_set("1.2.0.1.1"), data_set("1.2.0.1.2"), named))
-    site.records()
-    return site
-
-
 class TestSent:
-    def get(self, site: Site, studies: Sequence[str], classes: Sequence[str] = (CT,)) -> Any:
-        association = site.associate(dimse.get_contexts(STUDY_ROOT, list(classes)))
-        keys = identifier()
-        keys.StudyInstanceUID = list(studies)
-        with dimse.MemoryStore() as received:
-            return site.network.result(dimse.get(association, keys, received).result())
-
     def test_with_c_get_each_study_has_a_beginning_and_an_end(self, stored: Site) -> None:
-        assert self.get(stored, ["1.2.0", "1.2.1"]).completed == 3
+        assert got(stored, ["1.2.0", "1.2.1"]).completed == 3
         records = stored.records()
         begin = ("Begin Transferring DICOM Instances", "E", "0", TO_PEER)
         end = ("DICOM Instances Transferred", "R", "0", TO_PEER)
@@ -331,7 +185,7 @@ class TestSent:
         assert len(records) == 4
 
     def test_the_patient_is_named(self, stored: Site) -> None:
-        self.get(stored, ["1.2.1"])
+        got(stored, ["1.2.1"])
         for message in stored.outlet.messages:
             _, patient = message.findall("ParticipantObjectIdentification")
             assert patient.findtext("ParticipantObjectName") == "Roe^Richard"
@@ -350,120 +204,25 @@ class TestSent:
         site = stored
         site.release(site.store(data_set("1.2.0.2.1", SOPClassUID=MR)))
         site.records()
-        done = self.get(site, ["1.2.0"])
+        done = got(site, ["1.2.0"])
         assert (done.completed, done.failed) == (2, 1)
         _, sent, failed = site.records()
         assert (sent.outcome, sent.sop_classes) == ("0", {CT: 2})
         assert (failed.outcome, failed.sop_classes) == ("4", {MR: 1})
 
     def test_what_is_not_there_has_no_record(self, stored: Site) -> None:
-        self.get(stored, ["9.9"])
+        got(stored, ["9.9"])
         assert stored.records() == []
 
     def test_what_says_nothing_of_its_study_is_recorded_by_its_class(self, site: Site) -> None:
         """An SCP of a user of the library, which sends a Dataset."""
         scp = dimse.RetrieveSCP(lambda keys, operation: [data_set("1.2.0.1.1")], audit=site.trail)
         site.endpoint = site.network.listen([scp])
-        assert self.get(site, ["1.2.0"]).completed == 1
+        assert got(site, ["1.2.0"]).completed == 1
         assert [each.event for each in site.records()] == [
             "Begin Transferring DICOM Instances",
             "DICOM Instances Transferred",
         ]
-
-
-class TestRejected:
-    def test_h_t17_each_rejection_is_an_alert(self, site: Site) -> None:
-        with pytest.raises(AssociationRejectedError):
-            site.associate([VERIFICATION], called_ae_title="OTHER<&>")
-        (message,) = site.outlet.messages
-        (alert,) = site.records()
-        assert alert[:3] == ("Security Alert: Node Authentication", "E", "4")
-        assert alert.participants == ["NODE@pacs.example", "CT1@10.0.0.1"]
-        assert alert.objects == ["10.0.0.1"]
-        said = message.findtext("EventIdentification/EventOutcomeDescription") or ""
-        assert said.startswith("called OTHER<&>: association rejected: called AE title not")
-
-    def test_h_t17_by_who_decides_about_admission_too(self, site: Site) -> None:
-        def admit(_: Requesting) -> None:
-            raise AssociationRejectedError(1, 1, 3)
-
-        site.endpoint = site.network.listen(
-            [dimse.VerificationSCP()], admit=admit, audit=site.trail
-        )
-        with pytest.raises(AssociationRejectedError):
-            site.associate([VERIFICATION])
-        assert [each.event for each in site.records()] == ["Security Alert: Node Authentication"]
-
-    def test_for_want_of_room_alone_is_no_matter_of_security(self, site: Site) -> None:
-        limits = dimse.Limits(associations=1)
-        site.endpoint = site.network.listen(
-            [dimse.VerificationSCP()], limits=limits, audit=site.trail
-        )
-        site.associate([VERIFICATION])
-        with pytest.raises(AssociationRejectedError):
-            site.associate([VERIFICATION])
-        assert site.records() == []
-
-
-class TestUsers:
-    @pytest.mark.parametrize(("failure", "outcome"), [("", "0"), ("wrong passcode", "8")])
-    def test_who_logs_in_or_cannot(self, site: Site, failure: str, outcome: str) -> None:
-        def admit(requesting: Requesting) -> None:
-            site.trail.authenticated(requesting, "jane", failure)
-
-        site.endpoint = site.network.listen([dimse.VerificationSCP()], admit=admit)
-        site.associate([VERIFICATION])
-        (login,) = site.records()
-        who = ["jane@10.0.0.1*", "ARCHIVE@pacs.example"]
-        assert login == ("User Authentication: Login", "E", outcome, who, [], {})
-
-    def test_what_a_peer_may_not_do(self, site: Site) -> None:
-        peer = dimse.Peer("CT1", "[2001:db8::7]:104")
-        site.trail.alert(audit.RESTRICTED_FUNCTION, peer, "C-MOVE to X")
-        (alert,) = site.records()
-        assert alert.event == "Security Alert: Use of Restricted Function"
-        assert alert.objects == ["2001:db8::7"]
-
-
-class TestFaults:
-    def test_h_r22_what_cannot_be_recorded_stops_nothing(
-        self, site: Site, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """Instances are stored, found and sent, and the log has nothing of a patient."""
-        caplog.set_level(logging.DEBUG)
-        site.outlet.broken = True
-        site.release(site.store(data_set("1.2.0.1.1")))
-        association = site.associate([STUDY_ROOT.find])
-        found = dimse.find(association, identifier(PatientName="Doe*"), STUDY_ROOT).result()
-        assert len(site.network.result(found)) == 1
-        assert TestSent().get(site, ["1.2.0"]).completed == 1
-        with pytest.raises(AssociationRejectedError):
-            site.associate([VERIFICATION], called_ae_title="OTHER")
-        said = "\n".join(filter(None, map(formatEvent, site.network.events))) + caplog.text
-        assert said.count("an audit record could not be made: ZeroDivisionError") == 5
-        assert "Doe" not in said
-
-    def test_patients_are_in_the_records_and_in_no_log(self, stored: Site) -> None:
-        TestSent().get(stored, ["1.2.1"])
-        said = "\n".join(filter(None, map(formatEvent, stored.network.events)))
-        assert "Roe" not in said
-        assert "P2" not in said
-
-    def test_an_instance_shows_no_patient(self) -> None:
-        instance = dimse.Instance(CT, "1.2", EXPLICIT, b"", study=audit.Study("1", "P", "Doe"))
-        assert "Doe" not in repr(instance)
-
-
-@pytest.mark.parametrize(
-    ("address", "host"),
-    [
-        ("pacs.example:104", "pacs.example"),
-        ("[::1]:104", "::1"),
-        ("UNIXAddress", "UNIXAddress"),
-    ],
-)
-def test_host_of_an_address(address: str, host: str) -> None:
-    assert host_of(address) == host
 
 
 def test_nothing_is_kept_of_an_association_that_has_ended(site: Site) -> None:

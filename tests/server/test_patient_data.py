@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs, formatEvent
 from dimse import STUDY_ROOT, MemoryStore, StatusError, associate, find, get, get_contexts, store
 from dimse.services.instance import Instance
 from tests.archive.queries import element, read
-from tests.server.test_service import made
+from tests.server.nodes import made
 from tests.wire import CT_STORAGE, EXPLICIT, IMPLICIT
 
 

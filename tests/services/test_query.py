@@ -1,77 +1,31 @@
-"""C-FIND in both roles: streams, collected answers, cancel, refusals (PS3.4 C.4.1, PS3.7 9.1.2)."""
+"""C-FIND in both roles: streams, collected answers, messages (PS3.4 C.4.1, PS3.7 9.1.2)."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing
-from threading import Thread
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydicom import Dataset
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent
 
 from dimse import (
     MODALITY_WORKLIST,
-    STUDY_ROOT,
-    AssociationAbortedError,
     ContextError,
-    Limits,
     MisuseError,
     Operation,
     ProtocolError,
     QueryOptions,
     QuerySCP,
-    ReleasedError,
     StatusError,
-    TimedOutError,
-    VerificationSCP,
-    associate,
-    echo,
     find,
 )
 from dimse.message.messages import CCancelRQ, CEchoRQ, CFindRQ, CFindRSP
 from dimse.services.dataset import decode, encode
 from dimse.testing import Network, ScriptedPeer
+from tests.services.queries import FIND, KEYS, Index, connected, joined, study
 from tests.sides import SIDES
 from tests.sides import joined as joined_by
-from tests.wire import EXPLICIT, IMPLICIT, VERIFICATION
-
-FIND = STUDY_ROOT.find
-LIMITS = Limits()
-
-
-def study(number: int) -> Dataset:
-    dataset = Dataset()
-    dataset.QueryRetrieveLevel = "STUDY"
-    dataset.StudyInstanceUID = f"1.2.{number}"
-    return dataset
-
-
-KEYS = Dataset()
-KEYS.QueryRetrieveLevel = "STUDY"
-KEYS.StudyInstanceUID = ""
-
-
-class Index:
-    """Yields `count` studies; remembers what was asked, how far it got and how it ended."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.asked: list[Dataset] = []
-        self.yielded = 0
-        self.closed = 0
-        self.waits: Deferred[None] | None = None
-
-    async def __call__(self, identifier: Dataset, operation: Operation) -> AsyncIterator[Dataset]:
-        self.asked.append(identifier)
-        try:
-            for number in range(self.count):
-                self.yielded += 1
-                yield study(number)
-            if self.waits is not None:
-                await self.waits
-        finally:
-            self.closed += 1
+from tests.wire import EXPLICIT, IMPLICIT
 
 
 class Countdown:
@@ -94,11 +48,6 @@ class Countdown:
 def network() -> Iterator[Network]:
     with Network() as network:
         yield network
-
-
-def joined(network: Network, find: Any, **options: Any) -> tuple[Any, Any]:
-    endpoint = network.listen([QuerySCP(find)], limits=options.get("limits"))
-    return network.associate(endpoint, [FIND], **options)
 
 
 class TestAnswers:
@@ -249,348 +198,6 @@ class TestAnswers:
         ours, _ = joined(network, Index(1))
         with pytest.raises(ContextError):
             network.result(find(ours, KEYS, MODALITY_WORKLIST).result())
-
-
-class TestCancel:
-    def test_of_the_deferred(self, network: Network):
-        """C-CANCEL goes out, the generator is closed, and the final status is waited for."""
-        index = Index(1)
-        index.waits = Deferred()
-        ours, theirs = joined(network, index)
-        result = find(ours, KEYS).result()
-        network.run()
-        assert theirs.busy
-        result.cancel()
-        network.run()
-        with pytest.raises(CancelledError):
-            network.result(result)
-        assert index.closed == 1
-        assert not ours.busy
-        assert not theirs.busy
-        assert ours.ended is None
-
-    def test_by_leaving_the_loop(self, network: Network):
-        index = Index(10_000)
-        ours, theirs = joined(network, index)
-
-        async def first() -> Dataset:
-            async for match in find(ours, KEYS):
-                return match
-            raise AssertionError
-
-        assert network.result(first()).StudyInstanceUID == "1.2.0"
-        network.run()
-        assert index.closed == 1
-        assert index.yielded < 2000  # what fits the buffers
-        assert not ours.busy
-        assert not theirs.busy
-
-    def test_aclosing_waits_for_the_final_response(self, network: Network):
-        index = Index(10_000)
-        ours, _ = joined(network, index)
-
-        async def first() -> None:
-            async with aclosing(find(ours, KEYS)) as matches:
-                async for _ in matches:
-                    break
-            assert not ours.busy
-
-        network.result(first())
-        assert index.closed == 1
-
-    def test_asked_for_the_rest_is_no_error(self, network: Network):
-        ours, _ = joined(network, Index(10_000))
-
-        async def some() -> int:
-            answers = find(ours, KEYS)
-            seen = 0
-            async for _ in answers:
-                seen += 1
-                if seen == 3:
-                    answers.cancel()
-            assert answers.status == 0xFE00
-            return seen
-
-        assert 3 <= network.result(some()) < 2000
-
-    @pytest.mark.parametrize("how", ["abort", "cut"])
-    def test_the_end_of_the_association_closes_the_generator(self, network: Network, how: str):
-        index = Index(1)
-        index.waits = Deferred()
-        ours, _ = joined(network, index)
-        result = find(ours, KEYS).result()
-        network.run()
-        if how == "abort":
-            ours.abort()
-            network.run()
-        else:
-            network.cut()
-        assert index.closed == 1
-        with pytest.raises(Exception, match=r"association|connection"):
-            network.result(result)
-
-    def test_before_it_was_sent(self, network: Network):
-        """With the window full, nothing of it ever reaches the peer."""
-        index = Index(1)
-        index.waits = Deferred()
-        ours, _ = joined(network, index)
-        first, second = find(ours, KEYS).result(), find(ours, KEYS).result()
-        network.run()
-        second.cancel()
-        with pytest.raises(CancelledError):
-            network.result(second)
-        index.waits.callback(None)
-        assert len(network.result(first)) == 1
-        assert len(index.asked) == 1
-
-
-class TestOnce:
-    """An `Answers` is good for one operation, which may be none."""
-
-    @pytest.mark.parametrize("how", ["cancel", "aclose"])
-    def test_given_up_before_it_began(self, network: Network, how: str):
-        """Then nothing is sent, and the loop ends at once."""
-        index = Index(3)
-        ours, _ = joined(network, index)
-        answers = find(ours, KEYS)
-
-        async def user() -> list[Dataset]:
-            if how == "cancel":
-                answers.cancel()
-            else:
-                await answers.aclose()
-            return [match async for match in answers]
-
-        assert network.result(user()) == []
-        assert index.asked == []
-
-    def test_cancelled_while_it_waits_for_its_turn(self, network: Network):
-        """It is known which of the two `CancelledError` it is: nobody's bug."""
-        index = Index(1)
-        index.waits = Deferred()
-        ours, _ = joined(network, index)
-        first, second = find(ours, KEYS).result(), find(ours, KEYS)
-        result = second.result()
-        network.run()
-        second.cancel()
-        with pytest.raises(CancelledError):
-            network.result(result)
-        index.waits.callback(None)
-        network.result(first)
-        assert len(index.asked) == 1
-
-    def test_cancelled_before_it_is_awaited(self, network: Network):
-        ours, _ = joined(network, Index(1))
-        answers = find(ours, KEYS)
-        answers.cancel()
-        with pytest.raises(CancelledError):
-            network.result(answers.result())
-
-    @pytest.mark.parametrize("how", ["result", "loop", "aclose"])
-    def test_awaited_when_nothing_is_left(self, network: Network, how: str):
-        """That there are no matches would be a lie."""
-        ours, _ = joined(network, Index(3))
-
-        async def twice() -> list[Dataset]:
-            answers = find(ours, KEYS)
-            if how == "result":
-                assert len(await answers) == 3
-            elif how == "loop":
-                assert len([match async for match in answers]) == 3
-            else:
-                await answers.__anext__()
-                await answers.aclose()
-            return await answers
-
-        with pytest.raises(MisuseError):
-            network.result(twice())
-
-    def test_the_garbage_collector_of_another_thread(
-        self, network: Network, monkeypatch: pytest.MonkeyPatch
-    ):
-        """It runs wherever it likes, and leaves the transport to the thread of the reactor."""
-        calls: list[Any] = []
-        ours, _ = joined(network, Index(10_000))
-        answers = [find(ours, KEYS)]
-        network.result(answers[0].__anext__())
-        monkeypatch.setattr(network.clock, "callFromThread", calls.append)
-        written = len(network.links[0].near.writes)
-        thread = Thread(target=answers.clear)
-        thread.start()
-        thread.join()
-        assert len(network.links[0].near.writes) == written
-        (call,) = calls
-        call()
-        network.run()
-        assert not ours.busy
-
-
-class TestPace:
-    def test_h_d22_a_peer_that_does_not_read_stops_the_generator(self, network: Network):
-        index = Index(100_000)
-        ours, theirs = joined(network, index)
-        network.links[0].near.deaf = True
-        find(ours, KEYS).result().addErrback(lambda _: None)
-        for _ in range(50):
-            network.run()
-            network.clock.advance(0)
-        stopped = index.yielded
-        assert stopped < 5_000
-        network.run()
-        network.clock.advance(0)
-        assert index.yielded == stopped
-        theirs.abort()
-
-    def test_h_d22_a_slow_loop_stops_the_generator(self, network: Network):
-        index = Index(100_000)
-        ours, _ = joined(network, index, limits=Limits(answers=8))
-        answers = find(ours, KEYS)
-        network.result(answers.__anext__())
-        for _ in range(50):
-            network.advance(0)
-        stopped = index.yielded
-        assert stopped < 5_000
-        network.advance(0)
-        assert index.yielded == stopped
-        for _ in range(1000):
-            network.result(answers.__anext__())
-        assert index.yielded > 1000
-        network.result(answers.aclose())
-
-    def test_time_out_starts_again_with_each_response(self, network: Network):
-        endpoint = network.endpoint()
-        server = network.scripted_acceptor(endpoint)
-        ours = connected(network, endpoint, server)
-        result = find(ours, KEYS, timeout=10).result()
-        network.run()
-        for _ in range(3):
-            network.advance(9)
-            server.respond(0xFF00, encode(study(1), IMPLICIT))
-        network.advance(9)
-        assert ours.ended is None
-        network.advance(2)
-        with pytest.raises(TimedOutError):
-            network.result(result)
-
-
-class TestBesideOthers:
-    """The user of a loop does something else on its association, or leaves it."""
-
-    COUNTS = (10, 100, 1000)  # below and above `Limits.answers`
-
-    def both(self, network: Network, count: int, window: int = 1) -> tuple[Any, Any]:
-        limits = Limits(operations_invoked=window, operations_performed=window)
-        endpoint = network.listen([QuerySCP(Index(count)), VerificationSCP()], limits=limits)
-        return network.associate(endpoint, [FIND, VERIFICATION], limits=limits)
-
-    @pytest.mark.parametrize("window", [1, 4])
-    @pytest.mark.parametrize("count", COUNTS)
-    def test_an_echo_for_each_match(self, network: Network, count: int, window: int):
-        """Its response comes behind matches that nobody takes meanwhile."""
-        ours, _ = self.both(network, count, window)
-
-        async def user() -> list[int]:
-            return [await echo(ours) async for _ in find(ours, KEYS)]
-
-        assert network.result(user()) == [0] * count
-
-    def test_the_loop_is_slow_again_afterwards(self, network: Network):
-        """What is read for the sake of the other operation does not open the gates for ever."""
-        index = Index(100_000)
-        limits = Limits(operations_invoked=2, operations_performed=2)
-        endpoint = network.listen([QuerySCP(index), VerificationSCP()], limits=limits)
-        ours, _ = network.associate(endpoint, [FIND, VERIFICATION], limits=limits)
-        answers = find(ours, KEYS)
-        network.result(answers.__anext__())
-        assert not network.links[0].near.reading
-        network.result(echo(ours))
-        network.result(answers.__anext__())
-        assert not network.links[0].near.reading
-        network.result(answers.aclose())
-
-    def test_two_slow_loops(self, network: Network):
-        """Neither waits for what the other one does not take: both make the peer wait."""
-        index = Index(100_000)
-        limits = Limits(operations_invoked=2, operations_performed=2)
-        endpoint = network.listen([QuerySCP(index)], limits=limits)
-        ours, _ = network.associate(endpoint, [FIND], limits=limits)
-        one, other = find(ours, KEYS), find(ours, KEYS)
-        first = one.__anext__()
-        network.result(other.__anext__())
-        network.result(first)
-        for _ in range(10):
-            network.advance(0)
-        assert not network.links[0].near.reading
-        assert index.yielded < 10_000
-        for _ in range(200):
-            network.result(one.__anext__())
-        network.result(one.aclose())
-        network.result(other.aclose())
-
-    @pytest.mark.parametrize("count", COUNTS)
-    def test_release_in_the_loop(self, network: Network, count: int):
-        """It waits for nobody who would have to take the answers first."""
-        index = Index(count)
-        ours, _ = joined(network, index)
-
-        async def user() -> None:
-            async for _ in find(ours, KEYS):
-                await ours.release()
-
-        if count > LIMITS.answers:
-            with pytest.raises(MisuseError, match="released before all answers"):
-                network.result(user())
-        else:
-            network.result(user())
-        assert isinstance(ours.ended, ReleasedError)
-        assert index.closed == 1
-
-    @pytest.mark.parametrize("count", COUNTS)
-    def test_release_after_a_loop_over_a_variable(self, network: Network, count: int):
-        endpoint = network.listen([QuerySCP(Index(count))])
-
-        async def user() -> str:
-            async with associate(endpoint, [FIND], reactor=network.clock) as ours:
-                matches = find(ours, KEYS)
-                async for match in matches:
-                    return str(match.StudyInstanceUID)
-            raise AssertionError
-
-        assert network.result(user()) == "1.2.0"
-
-    def test_release_lets_others_take_what_they_asked_for(self, network: Network):
-        """A query whose matches are taken ends as if nobody had asked for the release."""
-        ours, _ = joined(network, Index(1000))
-        matches, released = find(ours, KEYS).result(), ours.release()
-        assert len(network.result(matches)) == 1000
-        network.result(released)
-
-    def test_the_abort_of_the_peer_is_heard(self, network: Network):
-        endpoint = network.endpoint()
-        server = network.scripted_acceptor(endpoint)
-        ours = connected(network, endpoint, server, [VERIFICATION])
-
-        async def user() -> None:
-            async for _ in find(ours, KEYS):
-                await echo(ours)
-
-        using = Deferred.fromCoroutine(user())
-        network.run()
-        for _ in range(100):
-            server.respond(0xFF00, encode(study(1), IMPLICIT))
-        server.abort()
-        with pytest.raises(AssociationAbortedError):
-            network.result(using)
-
-
-def connected(
-    network: Network, endpoint: Any, server: ScriptedPeer, contexts: Sequence[str] = ()
-) -> Any:
-    proposed = [(uid, [IMPLICIT]) for uid in (FIND, *contexts)]
-    pending = associate(endpoint, proposed, reactor=network.clock)
-    network.run()
-    server.accept()
-    return network.result(pending)
 
 
 def statuses(client: ScriptedPeer) -> list[int]:

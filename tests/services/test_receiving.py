@@ -31,7 +31,7 @@ from dimse import (
     store,
 )
 from dimse.testing import Network
-from tests.services.test_retrieve import CONTEXTS, KEYS
+from tests.services.retrieving import CONTEXTS, KEYS
 from tests.wire import EXPLICIT
 
 CONTENT = b"\x08\0\x18\0UI\x06\x001.2.3\0"  # SOP Instance UID (0008,0018)
