@@ -45,7 +45,7 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def install(scripts: Path, what: str | Path) -> None:
     """With the pip of the tests; what is imported is compiled then, and not all of the rest."""
-    pip = [sys.executable, "-m", "pip", "--python", scripts / "python"]
+    pip = (sys.executable, "-m", "pip", "--python", scripts / "python")
     call(*pip, "install", "--quiet", "--no-compile", what, cwd=scripts)
 
 
