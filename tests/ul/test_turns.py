@@ -6,8 +6,8 @@ from twisted.internet.task import Clock
 
 from dimse.ul.pdu import PDataTF
 from dimse.ul.turns import Turns
-from tests.memory import Net
-from tests.scripted import ECHO, RQ
+from tests.memory import Net, RecordingSink
+from tests.scripted import ECHO, RQ, STORE, data
 
 
 def test_one_call_at_a_time_in_their_order():
@@ -64,3 +64,42 @@ def test_what_was_read_is_taken_before_a_pause_ends(net: Net):
     client.subject.resume_reading()
     net.run()
     assert paused + len(client.news) == 100
+
+
+def test_a_pause_between_two_shares_is_no_share(net: Net):
+    """Who pauses and goes on while others have their turn waits for its own."""
+    client = net.client(net.acceptor())
+    client.send(RQ)
+    client.received.clear()
+    client.transport.write(ECHO * 100)
+    client.link.run()
+    answered = len(client.news)
+    assert answered < 100
+    client.subject.pause_reading()
+    client.subject.resume_reading()
+    assert not client.subject.transport.reading
+    assert client.news == []
+    net.run()
+    assert answered + len(client.news) == 100
+
+
+def test_a_pause_while_a_pdu_is_taken(net: Net):
+    """What pauses and goes on in the middle of one has no share besides, and gets each in turn."""
+    client = net.client(net.acceptor())
+    client.send(RQ)
+    steps: list[str] = []
+
+    def write(_: RecordingSink) -> None:
+        steps.append("begins")
+        client.subject.pause_reading()
+        client.subject.resume_reading()
+        steps.append("ends")
+
+    net.scp.on_write = write
+    client.transport.write(STORE + data(b"ab", last=False) * 99 + data(b"ab"))
+    client.link.run()
+    assert len(steps) < 100
+    net.run()
+    (sink,) = net.scp.sinks
+    assert (sink.data, sink.endings) == (b"ab" * 100, ["finish"])
+    assert steps == ["begins", "ends"] * 100
