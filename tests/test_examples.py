@@ -100,10 +100,16 @@ class TestRequestors:
         assert (code, output) == (0, f"{VERIFIED} {VERIFIED} and asyncio\n")
 
 
-@pytest.fixture
-def archive(tmp_path: Path, storage_scp: Server) -> Iterator[Server]:
-    (tmp_path / "ct.dcm").write_bytes(INSTANCE.read_bytes())
-    yield from serving("archive_scp.py", tmp_path, f"DEST=127.0.0.1:{storage_scp.port}")
+@pytest.fixture(scope="module")
+def destination() -> Iterator[Server]:
+    yield from serving("storage_scp.py")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory, destination: Server) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "ct.dcm").write_bytes(INSTANCE.read_bytes())
+    yield from serving("archive_scp.py", folder, f"DEST=127.0.0.1:{destination.port}")
 
 
 @pytest.mark.peer
@@ -123,13 +129,14 @@ class TestArchive:
         assert (code, output) == (0, f"1 completed, 0 failed, in {folder}\n")
         assert dcmread(folder / f"{UID}.dcm").PixelData == dcmread(INSTANCE).PixelData
 
-    def test_move(self, archive: Server, storage_scp: Server) -> None:
+    def test_move(self, archive: Server, destination: Server) -> None:
+        before = destination.log().count(UID)
         code, output = example("move_scu.py", archive.port, STUDY, "DEST")
         assert (code, output) == (0, "1 completed, 0 failed, 0 with warnings\n")
-        assert UID in storage_scp.log()
+        assert destination.log().count(UID) == before + 1
 
     @pytest.fixture
-    def mixed(self, tmp_path: Path, storage_scp: Server) -> Iterator[Server]:
+    def mixed(self, tmp_path: Path) -> Iterator[Server]:
         """An archive of a study with a CT, and with what is no CT."""
         header = dcmread(INSTANCE)
         (tmp_path / "ct.dcm").write_bytes(INSTANCE.read_bytes())
@@ -183,12 +190,13 @@ class TestArchive:
         (got,) = folder.iterdir()
         assert dcmread(got).PixelData == dcmread(INSTANCE).PixelData
 
-    def test_movescu(self, archive: Server, storage_scp: Server) -> None:
+    def test_movescu(self, archive: Server, destination: Server) -> None:
+        before = destination.log().count(UID)
         keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={STUDY}"]
         move = [tool("movescu"), "-S", "-aem", "DEST", *keys]
         done = run([*move, "127.0.0.1", str(archive.port)])
         assert done.returncode == 0, done.stdout
-        assert UID in storage_scp.log()
+        assert destination.log().count(UID) == before + 1
 
     @pytest.mark.parametrize("script", ["findscu", "getscu"])
     def test_pynetdicom(self, archive: Server, script: str, tmp_path: Path) -> None:
