@@ -171,15 +171,17 @@ def under_load(
     )
 
 
-def test_h_r17_no_acknowledged_instance_is_lost(tmp_path: Path):
+@pytest.mark.parametrize("times", [pytest.param(KILLS, id=f"{KILLS} times")])
+def test_h_r17_no_acknowledged_instance_is_lost(tmp_path: Path, times: int):
     """SIGKILL: what was begun is removed at the next start."""
-    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_KILLS={KILLS}\n")
-    under_load(tmp_path, KILLS, lambda node, store: node.process.send_signal(signal.SIGKILL))
+    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_KILLS={times}\n")
+    under_load(tmp_path, times, lambda node, store: node.process.send_signal(signal.SIGKILL))
 
 
-def test_h_r16_the_node_ends_in_time_and_leaves_nothing_behind(tmp_path: Path):
+@pytest.mark.parametrize("times", [pytest.param(STOPS, id=f"{STOPS} times")])
+def test_h_r16_the_node_ends_in_time_and_leaves_nothing_behind(tmp_path: Path, times: int):
     """SIGTERM (G19): the associations, which would never end, are aborted after the grace."""
-    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_STOPS={STOPS}\n")
+    sys.stdout.write(f"DIMSE_SEED={SEED} DIMSE_STOPS={times}\n")
     ends = []
 
     def stop(node: Server, store: Path) -> None:
@@ -191,6 +193,6 @@ def test_h_r16_the_node_ends_in_time_and_leaves_nothing_behind(tmp_path: Path):
         assert "Traceback" not in node.log()
         assert list((store / "incoming").iterdir()) == []
 
-    under_load(tmp_path, STOPS, stop, "--grace", str(GRACE))
+    under_load(tmp_path, times, stop, "--grace", str(GRACE))
     sys.stdout.write(f"ends after {' '.join(f'{end:.2f}' for end in sorted(ends))} s\n")
     assert max(ends) <= GRACE + LATE

@@ -112,12 +112,13 @@ def traced(folder: Path, count: int, associations: int, *options: Argument) -> d
 
 
 @pytest.mark.parametrize("associations", [1, 4])
-def test_a_success_is_sent_when_all_is_on_the_disk(tmp_path: Path, associations: int):
+@pytest.mark.parametrize("count", [pytest.param(TRACED, id=f"{TRACED} instances")])
+def test_a_success_is_sent_when_all_is_on_the_disk(tmp_path: Path, count: int, associations: int):
     """fsync of the file < link < fsync of the folder < commit of the index < C-STORE-RSP.
 
     The index is written, and not synced: a start finds what it has not among the objects.
     """
-    assert traced(tmp_path, TRACED, associations) == {}
+    assert traced(tmp_path, count, associations) == {}
 
 
 def test_without_syncs_the_trace_says_so(tmp_path: Path):
