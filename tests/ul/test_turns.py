@@ -101,5 +101,5 @@ def test_a_pause_while_a_pdu_is_taken(net: Net):
     assert len(steps) < 100
     net.run()
     (sink,) = net.scp.sinks
-    assert (sink.data, sink.endings) == (b"ab" * 100, ["finish"])
+    assert (bytes(sink.data), *sink.endings) == (b"ab" * 100, "finish")
     assert steps == ["begins", "ends"] * 100
