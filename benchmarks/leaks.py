@@ -25,6 +25,7 @@ from dimse.ul.pdu import PDV, PDataTF, ReleaseRQ
 
 VERIFICATION, CT = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
+SETTLED = 2  # seconds in which the node has taken all that wait to be accepted
 SAMPLES = 20  # of the memory, over the second half
 
 
@@ -91,10 +92,11 @@ def run(process: psutil.Process, port: int, one: Callable[[socket.socket], None]
     """Bytes for each of `n`, over the second half."""
     samples = []
     for number in range(n):
-        with socket.create_connection(("127.0.0.1", port)) as peer:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as peer:
             one(peer)
         if number >= n // 2 and number % (n // 2 // SAMPLES) == 0:
             samples.append((number, process.memory_info().rss))
+    time.sleep(SETTLED)
     return slope(samples)
 
 
@@ -113,23 +115,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         command = [*dimse_node(port, Path(name)), "--aet", "ARCHIVE"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as node:
-            process = psutil.Process(node.pid)
-            _await(port)
-            for one, _ in KINDS.values():
-                run(process, port, one, 200)
-            time.sleep(1)
-            before = held(process, Path(name))
-            for kind in options.only or KINDS:
-                one, count = KINDS[kind]
-                count = int(count * options.share)
-                begin = time.perf_counter()
-                each = run(process, port, one, count)
-                seconds = time.perf_counter() - begin
-                print(f"{kind:15} {count:7}: {each:7.1f} bytes each  ({seconds:.0f} s)")
-            time.sleep(1)
-            after = held(process, Path(name))
-            print(f"descriptors, threads, partial files: {before} before, {after} after")
-            node.terminate()
+            try:
+                process = psutil.Process(node.pid)
+                _await(port)
+                for one, _ in KINDS.values():
+                    run(process, port, one, 200)
+                time.sleep(1)
+                before = held(process, Path(name))
+                for kind in options.only or KINDS:
+                    one, count = KINDS[kind]
+                    count = int(count * options.share)
+                    begin = time.perf_counter()
+                    each = run(process, port, one, count)
+                    seconds = time.perf_counter() - begin
+                    print(f"{kind:15} {count:7}: {each:7.1f} bytes each  ({seconds:.0f} s)")
+                time.sleep(1)
+                after = held(process, Path(name))
+                print(f"descriptors, threads, partial files: {before} before, {after} after")
+            finally:
+                node.terminate()
     sys.exit(before != after)
 
 

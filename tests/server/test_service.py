@@ -169,6 +169,8 @@ class TestStart:
         await deferLater(CLOCK, 0)
         assert is_free(port)
 
+    # Twisted 24.7 leaves the socket of a port that is in use to the garbage collector.
+    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
     @pytest_twisted.ensureDeferred
     async def test_a_port_in_use_is_misuse_and_frees_the_others(
         self, log: Sequence[LogEvent], folder: Path
