@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -23,6 +24,8 @@ _MEMORY, _ENOUGH = "/dev/shm", 4 << 30
 
 def pytest_configure() -> None:
     """Files are made in memory if there is room: no test asks a disk whether it keeps its word."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is behind a `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # so that programs can be told
     if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK):
         return
     space = os.statvfs(_MEMORY)  # programs are run from there, too
