@@ -232,24 +232,33 @@ def associate(
         common_extended=common_extended,
         user_identity=user_identity,
     )
-    host: str | None = None
-    if isinstance(peer, str):
-        plain = tls is None and not allow_plain_identity
-        if plain and user_identity is not None and is_secret(user_identity):
-            raise MisuseError(
-                f"the user identity is a secret, and {peer} is plain TCP (allow_plain_identity)"
-            )
-        host, port = parse_address(peer)
-        endpoint: Any = HostnameEndpoint(reactor, host, port, timeout=limits.connect)
-    else:
-        endpoint = peer
-    if tls is not None:
-        context = tls.load() if isinstance(tls, ClientTLS) else tls
-        endpoint = context.secured(endpoint, host, reactor)
+    plain = isinstance(peer, str) and tls is None and not allow_plain_identity
+    if plain and user_identity is not None and is_secret(user_identity):
+        raise MisuseError(
+            f"the user identity is a secret, and {peer} is plain TCP (allow_plain_identity)"
+        )
+    endpoint = _endpoint(peer, tls, limits, reactor)
     factory = RequestorFactory(
         request, limits=limits, clock=reactor, scps=scps, subscriber=subscriber
     )
     return Associating(_establish(peer, endpoint, factory, limits, reactor))
+
+
+def _endpoint(
+    peer: str | IStreamClientEndpoint,
+    tls: ClientTLS | ClientContext | None,
+    limits: Limits,
+    reactor: Any,
+) -> IStreamClientEndpoint:
+    host: str | None = None
+    endpoint: Any = peer
+    if isinstance(peer, str):
+        host, port = parse_address(peer)
+        endpoint = HostnameEndpoint(reactor, host, port, timeout=limits.connect)
+    if tls is not None:
+        context = tls.load() if isinstance(tls, ClientTLS) else tls
+        endpoint = context.secured(endpoint, host, reactor)
+    return endpoint  # type: ignore[no-any-return]  # Twisted's HostnameEndpoint is untyped
 
 
 def _roles(

@@ -13,7 +13,8 @@ from dimse.performing import Operation
 from dimse.requestor import DEFAULT_TRANSFER_SYNTAXES, RequestorFactory
 from dimse.testing import Link, Network, ScriptedPeer
 from dimse.ul.negotiation import SupportedContext, propose
-from dimse.ul.pdu import PDU
+from dimse.ul.pdu import PDU, AssociateAC
+from tests.scripted import RQ
 from tests.wire import CT_STORAGE, VERIFICATION
 
 LIMITS = Limits()
@@ -130,6 +131,14 @@ class Net(Network):
         """A scripted requestor at an acceptor."""
         factory = factory or self.acceptor()
         return self.raw(factory.buildProtocol(IPv4Address("TCP", host, 4242)), host)
+
+    def associated(self, factory: AcceptorFactory | None = None, host: str = "10.0.0.1") -> RawPeer:
+        """The same in Sta6; what was said until then is forgotten."""
+        client = self.client(factory, host)
+        client.send(RQ)
+        (answer,) = client.news
+        assert isinstance(answer, AssociateAC)
+        return client
 
     def server(self, **options: Any) -> RawPeer:
         """A scripted acceptor; our request has arrived there."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import AlreadyListened, CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
@@ -17,6 +16,7 @@ from twisted.python.failure import Failure
 
 from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
+from dimse.listening import server_endpoint
 
 
 class NotStartedError(MisuseError, SystemExit):
@@ -197,7 +197,7 @@ def _endpoint(endpoint: str | IStreamServerEndpoint) -> Any:
         return endpoint
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
-    return serverFromString(reactor, endpoint)
+    return server_endpoint(endpoint, reactor)
 
 
 def _take(port: Any) -> Any:

@@ -56,16 +56,7 @@ def _made(options: Options) -> Node:
     configuration, limits = options.configuration, options.configuration.limits
     tls = options.tls
     trail = audit_trail(configuration, tls, clock)
-    peers = PeerBook(
-        configuration.peers,
-        limits,
-        options.read_peers,
-        configuration.unlisted,
-        tls.client,
-        clock=clock,
-        ae_titles=configuration.ae_titles,
-        uniform=configuration.uniform_refusals,
-    )
+    peers = _peers(options, clock)
     archive = _archive(configuration, peers, trail, clock)
     services = archive.scps(
         destinations=peers.destination,
@@ -99,6 +90,20 @@ def _made(options: Options) -> Node:
     peers.tell()
     peers.names.setServiceParent(node)  # type: ignore[no-untyped-call]  # Twisted's is untyped
     return node
+
+
+def _peers(options: Options, clock: Any) -> PeerBook:
+    configuration = options.configuration
+    return PeerBook(
+        configuration.peers,
+        configuration.limits,
+        options.read_peers,
+        configuration.unlisted,
+        options.tls.client,
+        clock=clock,
+        ae_titles=configuration.ae_titles,
+        uniform=configuration.uniform_refusals,
+    )
 
 
 def _archive(

@@ -41,11 +41,10 @@ from dimse.ul.pdu import (
 )
 from dimse.ul.table import Evt, Sta
 from dimse.ul.timers import Timers
-from dimse.ul.turns import Turns
+from dimse.ul.turns import SHARE, Turns
 from dimse.ul.users import Establisher, User
 
 _SMALL = 64 * 1024  # what a turn of the reactor may send in passing
-_PDUS = 16  # that a peer may have taken in one: a read holds 1,700 C-ECHO-RQ, and others wait
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -83,8 +82,7 @@ class UpperLayerProtocol(Protocol):
         self._direct = False  # whether we may write to the socket ourselves
         self._buffered = False  # whether the transport then holds something
         self.handshake = Handshake(requestor=request is not None)
-        self._reading_paused = False
-        self._parsing = False
+        self._reading_paused = self._parsing = False
         self._over_share = False  # had its share of this turn, and waits for the next one
         self._active = 0.0  # when something was last sent or received
         self._timers = Timers(limits, clock)
@@ -171,7 +169,7 @@ class UpperLayerProtocol(Protocol):
             return  # resumed from inside the loop, which goes on by itself, or too early
         self._parsing = True
         try:
-            for _ in range(_PDUS):
+            for _ in range(SHARE):
                 if self._reading_paused or self._deaf or not self._next():
                     break
             else:

@@ -4,6 +4,13 @@ from collections.abc import Callable, Hashable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+SHARE = 20
+"""PDUs of one peer that are taken in a turn.
+
+A read holds 1,700 C-ECHO-RQ, and others wait. It holds 16 PDUs of 16 KiB, as instances often come
+in: to pause after each of these reads cost them a tenth of their rate.
+"""
+
 
 class Turns:
     """Those who have had their share and have more to do: in each turn one of them goes on."""

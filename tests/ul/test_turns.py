@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from dimse.ul.pdu import PDataTF
 from dimse.ul.turns import Turns
 from tests.memory import Net, RecordingSink
-from tests.scripted import ECHO, RQ, STORE, data
+from tests.scripted import ECHO, STORE, data, p_data
 
 
 def test_one_call_at_a_time_in_their_order():
@@ -34,10 +34,7 @@ def test_nobody_is_left():
 def test_k20_a_flood_does_not_hold_up_another(net: Net):
     """A thousand requests in one read: another peer has its answer before they are done."""
     factory = net.acceptor()
-    flood, other = net.client(factory, "10.0.0.1"), net.client(factory, "10.0.0.2")
-    for client in (flood, other):
-        client.send(RQ)
-        client.received.clear()
+    flood, other = net.associated(factory, "10.0.0.1"), net.associated(factory, "10.0.0.2")
     flood.transport.write(ECHO * 1000)
     flood.link.run()
     answered = len(flood.news)
@@ -52,9 +49,7 @@ def test_k20_a_flood_does_not_hold_up_another(net: Net):
 
 def test_what_was_read_is_taken_before_a_pause_ends(net: Net):
     """Reading that is paused and goes on in the middle of a share takes nothing twice or early."""
-    client = net.client(net.acceptor())
-    client.send(RQ)
-    client.received.clear()
+    client = net.associated()
     client.transport.write(ECHO * 100)
     client.link.run()
     client.subject.pause_reading()
@@ -68,9 +63,7 @@ def test_what_was_read_is_taken_before_a_pause_ends(net: Net):
 
 def test_a_pause_between_two_shares_is_no_share(net: Net):
     """Who pauses and goes on while others have their turn waits for its own."""
-    client = net.client(net.acceptor())
-    client.send(RQ)
-    client.received.clear()
+    client = net.associated()
     client.transport.write(ECHO * 100)
     client.link.run()
     answered = len(client.news)
@@ -84,22 +77,19 @@ def test_a_pause_between_two_shares_is_no_share(net: Net):
 
 
 def test_a_pause_while_a_pdu_is_taken(net: Net):
-    """What pauses and goes on in the middle of one has no share besides, and gets each in turn."""
-    client = net.client(net.acceptor())
-    client.send(RQ)
-    steps: list[str] = []
+    """Nothing behind that PDU is taken, though reading went on for a moment in the middle of it."""
+    client = net.associated()
 
     def write(_: RecordingSink) -> None:
-        steps.append("begins")
         client.subject.pause_reading()
         client.subject.resume_reading()
-        steps.append("ends")
+        client.subject.pause_reading()
 
     net.scp.on_write = write
-    client.transport.write(STORE + data(b"ab", last=False) * 99 + data(b"ab"))
-    client.link.run()
-    assert len(steps) < 100
-    net.run()
+    client.send(STORE + p_data((3, 0, b"12"), (3, 0, b"34")) + data(b"56"))
     (sink,) = net.scp.sinks
-    assert (bytes(sink.data), *sink.endings) == (b"ab" * 100, "finish")
-    assert steps == ["begins", "ends"] * 100
+    assert sink.data == b"1234"
+    net.scp.on_write = lambda _: None
+    client.subject.resume_reading()
+    net.run()
+    assert (bytes(sink.data), *sink.endings) == (b"123456", "finish")
