@@ -26,13 +26,6 @@ ADDRESS = IPv4Address("TCP", "10.0.0.1", 4242)
 CONGESTION, LIMIT = AssociateRJ(2, 3, 1), AssociateRJ(2, 3, 2)  # PS3.8 9.3.4
 
 
-def associated(net: Net, factory: AcceptorFactory, host: str = "10.0.0.1") -> RawPeer:
-    client = net.client(factory, host)
-    client.send(RQ)
-    assert isinstance(client.news[0], AssociateAC)
-    return client
-
-
 def rejected(net: Net, factory: AcceptorFactory, host: str = "10.0.0.1") -> AssociateRJ:
     client = net.client(factory, host)
     client.send(RQ)
@@ -71,7 +64,7 @@ class TestAnswers:
 
     def test_called_ae_titles(self, net: Net):
         assert rejected(net, net.acceptor(ae_titles=["OTHER"])) == AssociateRJ(1, 1, 7)
-        associated(net, net.acceptor(ae_titles=["OTHER", " ARCHIVE "]))
+        net.associated(net.acceptor(ae_titles=["OTHER", " ARCHIVE "]))
 
     @pytest.mark.parametrize("title", ["", "A" * 17, "A\\B", "\x1b"])
     def test_wrong_ae_titles(self, net: Net, title: str):
@@ -91,17 +84,17 @@ class TestConnections:
         net.client(factory)
         assert factory.buildProtocol(ADDRESS) is None  # which closes it
         first.link.cut()
-        associated(net, factory)
+        net.associated(factory)
 
     def test_another_address_has_its_own(self, net: Net):
         factory = net.acceptor(limits=Limits(connections_per_address=1))
         net.client(factory)
-        associated(net, factory, "10.0.0.2")
+        net.associated(factory, "10.0.0.2")
 
     def test_an_association_is_no_longer_one(self, net: Net):
         factory = net.acceptor(limits=Limits(connections=1))
         for _ in range(5):
-            associated(net, factory)
+            net.associated(factory)
 
     def test_a_rejected_one_counts_until_it_closes(self, net: Net):
         factory = net.acceptor(limits=Limits(connections=1), ae_titles=["OTHER"])
@@ -120,10 +113,10 @@ class TestAssociations:
     def test_above_the_limit(self, net: Net, limits: Limits):
         """H-R07: rejected as transient, and taken again as soon as one has left."""
         factory = net.acceptor(limits=limits)
-        clients = [associated(net, factory) for _ in range(2)]
+        clients = [net.associated(factory) for _ in range(2)]
         assert rejected(net, factory) == LIMIT
         leave(clients[0])
-        associated(net, factory)
+        net.associated(factory)
         assert rejected(net, factory) == LIMIT
         clients[1].send(ECHO)
         assert isinstance(clients[1].news[0], PDataTF)
@@ -132,7 +125,7 @@ class TestAssociations:
     def test_recovery(self, net: Net, end: str):
         factory = net.acceptor(limits=Limits(associations=1))
         for _ in range(20):
-            client = associated(net, factory)
+            client = net.associated(factory)
             if end == "cut":
                 client.link.cut()
             else:
@@ -140,14 +133,14 @@ class TestAssociations:
 
     def test_another_address_has_its_own(self, net: Net):
         factory = net.acceptor(limits=Limits(associations_per_address=1))
-        associated(net, factory)
+        net.associated(factory)
         assert rejected(net, factory) == LIMIT
-        associated(net, factory, "10.0.0.2")
+        net.associated(factory, "10.0.0.2")
 
     def test_nothing_is_kept_of_those_that_left(self, net: Net):
         factory = net.acceptor()
         for number in range(5):
-            leave(associated(net, factory, f"10.0.0.{number}"))
+            leave(net.associated(factory, f"10.0.0.{number}"))
         assert (factory._connections, factory._waiting, factory._associated) == ({}, {}, {})
 
 
@@ -158,7 +151,7 @@ class TestDrain:
 
     def test_it_waits_and_takes_no_more(self, net: Net):
         factory = net.acceptor()
-        client = associated(net, factory)
+        client = net.associated(factory)
         drained = net.outcome(factory.drain(30))
         assert rejected(net, factory) == CONGESTION
         client.send(STORE, data(b"ab"))
@@ -199,7 +192,7 @@ class TestDrain:
     def test_a_port_that_listens_again_takes_associations(self, net: Net):
         """Once the drain has ended, and not before."""
         factory = net.acceptor()
-        client = associated(net, factory)
+        client = net.associated(factory)
         factory.doStart()
         drained = net.outcome(factory.drain(30))
         factory.doStop()
@@ -211,14 +204,14 @@ class TestDrain:
         assert drained.value is None
         factory.doStop()
         factory.doStart()
-        again = associated(net, factory)
+        again = net.associated(factory)
         assert net.outcome(factory.drain(30)).firings == []
         leave(again)
 
     def test_it_aborts_after_the_grace(self, net: Net):
         """Though one does not read."""
         factory = net.acceptor(limits=Limits(artim=100, close=5))
-        client, deaf = associated(net, factory), associated(net, factory)
+        client, deaf = net.associated(factory), net.associated(factory)
         deaf.link.far.write(b"unread")
         deaf.link.near.deaf = True
         drained = net.outcome(factory.drain(30))
@@ -237,14 +230,14 @@ class TestDrain:
 
     def test_twice(self, net: Net):
         factory = net.acceptor()
-        client = associated(net, factory)
+        client = net.associated(factory)
         drained = [net.outcome(factory.drain(30)) for _ in range(2)]
         leave(client)
         assert [each.value for each in drained] == [None, None]
 
     def test_the_second_can_shorten_it(self, net: Net):
         factory = net.acceptor()
-        client = associated(net, factory)
+        client = net.associated(factory)
         drained = [net.outcome(factory.drain(grace)) for grace in (30, 1)]
         client.link.advance(1)
         assert client.news == [Abort(0, 0)]
@@ -287,7 +280,7 @@ class TestListen:
         )
         listener = net.outcome(listening).value
         factory = reactor.tcpServers[0][1]
-        client = associated(net, factory)
+        client = net.associated(factory)
         stopped = net.outcome(listener.stop())
         reactor.advance(8.9)
         client.link.run()
@@ -304,7 +297,7 @@ class TestListen:
         closing: Deferred[None] = Deferred()
         ports = [closing]
         listener._port.stopListening = ports.pop
-        client = associated(net, reactor.tcpServers[0][1])
+        client = net.associated(reactor.tcpServers[0][1])
         stopped = [net.outcome(listener.stop(grace)) for grace in (60, 1)]
         if not closed_late:
             closing.callback(None)
@@ -329,7 +322,7 @@ def test_the_log_names_the_peer_and_not_its_control_characters(net: Net):
     """One line when it comes and one when it goes, with what was transferred."""
     client = net.client()
     client.send(replace(REQUEST, calling_ae_title="MOD\tALITY").encode())
-    leave(associated(net, net.acceptor()))
+    leave(net.associated(net.acceptor()))
     rejection, established, end = map(formatEvent, net.events)
     assert rejection.startswith("MOD\\tALITY@10.0.0.1:4242 called ARCHIVE: association rejected")
     assert rejection.endswith(": 'MOD\\tALITY' is none (PS3.5 6.2)")
@@ -361,7 +354,7 @@ def test_the_log_says_once_why_there_is_no_association(net: Net, knock: bytes):
 
 
 def test_the_log_says_once_why_there_is_one_no_longer(net: Net):
-    client = associated(net, net.acceptor())
+    client = net.associated(net.acceptor())
     net.events.clear()
     client.send(p_data((5, 3, b"ab")))  # a context of nobody
     (line,) = map(formatEvent, net.events)
@@ -429,8 +422,8 @@ def test_waiting_requests_are_dropped_when_a_peer_leaves(net: Net):
     done: Deferred[int] = Deferred()
     net.scp.on_finish = lambda sink: done
     factory = net.acceptor(limits=Limits(associations=1))
-    client = associated(net, factory)
+    client = net.associated(factory)
     client.send(ECHO)
     client.link.cut()
-    associated(net, factory)
+    net.associated(factory)
     done.callback(0)

@@ -38,10 +38,7 @@ from tests.wire import CT_STORAGE
 @pytest.fixture
 def client(net: Net) -> RawPeer:
     """A scripted requestor in Sta6."""
-    client = net.client()
-    client.send(RQ)
-    client.received.clear()
-    return client
+    return net.associated()
 
 
 def find_rq() -> CFindRQ:

@@ -31,10 +31,7 @@ from tests.wire import VERIFICATION
 @pytest.fixture
 def client(net: Net) -> RawPeer:
     """A scripted requestor in Sta6."""
-    client = net.client()
-    client.send(RQ)
-    client.received.clear()
-    return client
+    return net.associated()
 
 
 def raw_command(context_id: int = 1, **elements: command.Value) -> bytes:

@@ -47,10 +47,7 @@ PUSH = STORAGE_COMMITMENT_PUSH
 
 def connected(net: Net, **limits: Any) -> RawPeer:
     """A requestor at our acceptor, with an association."""
-    client = net.client(net.acceptor(limits=Limits(**limits)))
-    client.send(RQ)
-    assert isinstance(client.news[0], AssociateAC)
-    return client
+    return net.associated(net.acceptor(limits=Limits(**limits)))
 
 
 def established(net: Net, **limits: Any) -> tuple[Association, RawPeer]:

@@ -17,7 +17,7 @@ from dimse.limits import Limits
 from dimse.message.messages import CFindRQ
 from dimse.services.dataset import encode
 from dimse.sop_classes import STUDY_ROOT
-from dimse.ul.pdu import Abort, AssociateAC, AssociateRJ, PDataTF
+from dimse.ul.pdu import Abort, AssociateRJ, PDataTF
 from tests.memory import Net, RawPeer
 from tests.scripted import ECHO, RELEASE_RQ, RQ, STORE, data
 from tests.wire import IMPLICIT
@@ -31,16 +31,9 @@ def factory(net: Net) -> AcceptorFactory:
     return net.acceptor()
 
 
-def associated(net: Net, factory: AcceptorFactory, host: str = "10.0.0.1") -> RawPeer:
-    client = net.client(factory, host)
-    client.send(RQ)
-    assert isinstance(client.news[0], AssociateAC)
-    return client
-
-
 def echoes(net: Net, factory: AcceptorFactory, host: str = "10.9.9.9") -> None:
     """A peer that behaves has its turn, without time going by."""
-    client = associated(net, factory, host)
+    client = net.associated(factory, host)
     client.send(ECHO)
     assert isinstance(client.news[0], PDataTF)
     client.send(RELEASE_RQ)
@@ -55,7 +48,7 @@ def reason(client: RawPeer) -> str:
 
 def test_h_r01_five_thousand_that_say_nothing(net: Net, factory: AcceptorFactory):
     """Fifty of each address; they count apart from associations, and are gone after ARTIM."""
-    before = [associated(net, factory, f"10.1.0.{number}") for number in range(10)]
+    before = [net.associated(factory, f"10.1.0.{number}") for number in range(10)]
     silent = []
     for number in range(5000):
         address = IPv4Address("TCP", f"10.0.0.{number % 9}", 1000 + number)
@@ -119,7 +112,7 @@ def test_h_r02_three_hundred_that_trickle(net: Net, factory: AcceptorFactory):
 
 
 def test_h_r03_idle(net: Net, factory: AcceptorFactory):
-    client = associated(net, factory)
+    client = net.associated(factory)
     net.advance(LIMITS.idle)
     assert client.news == [Abort(0, 0)]
     assert reason(client) == "idle"
@@ -130,7 +123,7 @@ def test_h_r03_idle(net: Net, factory: AcceptorFactory):
 def test_h_r04_kept_alive_by_echoes(net: Net, factory: AcceptorFactory):
     """One address holds no more than its share, however long it holds it."""
     most = LIMITS.associations_per_address
-    clients = [associated(net, factory) for _ in range(most)]
+    clients = [net.associated(factory) for _ in range(most)]
     for _ in range(3):
         net.advance(LIMITS.idle - 1)
         for client in clients:
@@ -147,7 +140,7 @@ def test_h_r05_stalled_in_a_data_set(net: Net, tmp_path: Path, trickle: int):
     """Nothing of it stays."""
     limits = Limits(disk_reserve=0)
     store = FileStore(tmp_path / "store", limits=limits, durability="relaxed", in_thread=execute)
-    client = associated(net, net.acceptor([StorageSCP(store.open())]))
+    client = net.associated(net.acceptor([StorageSCP(store.open())]))
     client.send(STORE, data(bytes(1000), last=False))
     assert list((tmp_path / "store" / "incoming").iterdir()) != []
     for _ in range(trickle):
@@ -196,7 +189,7 @@ class TestHR06NeverReading:
         assert client.link.far.lost
 
     def test_h_r06_a_release(self, net: Net, factory: AcceptorFactory):
-        client = associated(net, factory)
+        client = net.associated(factory)
         client.link.far.bufferSize = 1
         client.stop_reading()
         client.send(RELEASE_RQ)
@@ -205,7 +198,7 @@ class TestHR06NeverReading:
 
     def test_h_r06_a_flood_of_echoes(self, net: Net, factory: AcceptorFactory):
         """Answers to 10,000 requests are not kept for who takes none of them."""
-        client = associated(net, factory)
+        client = net.associated(factory)
         client.link.far.bufferSize = 1000
         client.stop_reading()
         client.send(ECHO * 10_000)
@@ -217,9 +210,7 @@ class TestHR06NeverReading:
 def test_h_r07_a_flood_of_associations(net: Net, factory: AcceptorFactory):
     """Above the limit each is rejected as transient; who leaves makes room at once."""
     hosts = [f"10.0.0.{number}" for number in range(10)]
-    clients = [
-        associated(net, factory, hosts[number % 10]) for number in range(LIMITS.associations)
-    ]
+    clients = [net.associated(factory, hosts[number % 10]) for number in range(LIMITS.associations)]
     for _ in range(300):
         late = net.client(factory, "10.7.7.7")
         late.send(RQ)
@@ -233,7 +224,7 @@ def test_h_r07_a_flood_of_associations(net: Net, factory: AcceptorFactory):
 def test_h_r09_tiny_instances_leave_nothing(net: Net, one_association: bool):
     """On one association or each on its own: memory is as after the first hundreds."""
     factory = net.acceptor()
-    client = associated(net, factory)
+    client = net.associated(factory)
 
     def store_many() -> None:
         nonlocal client
@@ -241,7 +232,7 @@ def test_h_r09_tiny_instances_leave_nothing(net: Net, one_association: bool):
             if not one_association:
                 client.link.cut()
                 net.links.clear()
-                client = associated(net, factory)
+                client = net.associated(factory)
             client.send(STORE, data(bytes(8)))
             client.received.clear()
             net.scp.sinks.clear()
@@ -268,7 +259,7 @@ def test_h_r08_a_storm_of_aborts(net: Net, tmp_path: Path, end: str):
     store = FileStore(tmp_path / "store", limits=limits, durability="relaxed", in_thread=execute)
     factory = net.acceptor([StorageSCP(store.open())])
     for _ in range(500):
-        client = associated(net, factory)
+        client = net.associated(factory)
         client.send(STORE, data(bytes(1000), last=False))
         if end == "abort":
             client.abort()

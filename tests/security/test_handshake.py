@@ -23,7 +23,7 @@ from dimse.testing import Network
 from tests.certificates import PKI
 from tests.memory import RecordingSCP
 from tests.scripted import RELEASE_RQ, RQ, STORE, data
-from tests.security.handshakes import BOTH, TLS_1_2, lines, listen
+from tests.security.handshakes import BOTH, TLS_1_2, lines, listen, uncollected_network
 from tests.security.peers import (
     Careless,
     client_tls,
@@ -35,12 +35,7 @@ from tests.security.peers import (
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Without the collection of garbage at the end of `Network.check`, which takes long."""
-    network = Network()
-    yield network
-    network.close()
-    left = [each for each in network.clock.getDelayedCalls() if "_say_expiring" not in str(each)]
-    assert (left, network.failures) == ([], [])
+    yield from uncollected_network()
 
 
 @pytest.fixture

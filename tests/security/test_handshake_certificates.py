@@ -18,7 +18,7 @@ from dimse.testing import Network
 from tests.certificates import CLIENT, PKI, SERVER, p192_key, rsa_key, signed_with_sha1
 from tests.memory import RecordingSCP
 from tests.scripted import RQ
-from tests.security.handshakes import BOTH, TLS_1_3, lines, listen
+from tests.security.handshakes import BOTH, TLS_1_3, lines, listen, uncollected_network
 from tests.security.peers import (
     Careless,
     client_tls,
@@ -30,12 +30,7 @@ from tests.security.peers import (
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Without the collection of garbage at the end of `Network.check`, which takes long."""
-    network = Network()
-    yield network
-    network.close()
-    left = [each for each in network.clock.getDelayedCalls() if "_say_expiring" not in str(each)]
-    assert (left, network.failures) == ([], [])
+    yield from uncollected_network()
 
 
 @pytest.fixture

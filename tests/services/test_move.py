@@ -18,7 +18,7 @@ from dimse import (
     move_here,
 )
 from dimse.message.messages import CStoreRQ
-from dimse.testing import Network
+from dimse.testing import Network, ScriptedPeer
 from dimse.ul.pdu import Abort, ReleaseRQ
 from tests.services.retrieving import CONTEXTS, KEYS, Store, instance, joined
 
@@ -135,7 +135,8 @@ class TestMove:
         assert len(store.received) == 1
         assert ours.ended is None
 
-    def test_cancelled_releases_the_destination(self, network: Network):
+    def cancelled(self, network: Network) -> "tuple[ScriptedPeer, Deferred[Any]]":
+        """The destination, which has the first of two instances, and what the C-MOVE comes to."""
         place = network.endpoint()
         ours, _ = joined(network, [instance(1), instance(2)], destinations={"DEST": place})
         destination = network.scripted_acceptor(place)
@@ -145,6 +146,10 @@ class TestMove:
         destination.accept()
         answers.cancel()
         network.run()
+        return destination, result
+
+    def test_cancelled_releases_the_destination(self, network: Network):
+        destination, result = self.cancelled(network)
         destination.respond()
         assert isinstance(destination.pdus[-1], ReleaseRQ)
         destination.release_response()
@@ -153,15 +158,7 @@ class TestMove:
 
     def test_cancelled_and_the_destination_aborts(self, network: Network):
         """What was under way failed, and nothing goes on a new association."""
-        place = network.endpoint()
-        ours, _ = joined(network, [instance(1), instance(2)], destinations={"DEST": place})
-        destination = network.scripted_acceptor(place)
-        answers = move(ours, KEYS, "DEST")
-        result = answers.result()
-        network.run()
-        destination.accept()
-        answers.cancel()
-        network.run()
+        destination, result = self.cancelled(network)
         destination.abort()
         done = network.result(result)
         assert (done.status, done.remaining, done.failed) == (0xFE00, 1, 1)
