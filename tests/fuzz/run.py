@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from traceback import format_exc
 from types import FrameType
 from typing import Any
@@ -197,7 +198,9 @@ def run(seed: int, inputs: int, processes: int) -> Report:
     """So many cases, in some processes."""
     report = Report()
     batches = [range(start, min(start + BATCH, inputs)) for start in range(0, inputs, BATCH)]
-    with ProcessPoolExecutor(processes) as pool:
+    # Not by fork: a test has threads, and a lock that one of them held would stay shut.
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=log_nothing) as pool:
         for done in pool.map(batch, [seed] * len(batches), batches):
             report.add(done)
             if len(report.failures) >= FAILURES:
