@@ -132,6 +132,8 @@ class UpperLayerProtocol(Protocol):
             return
         self._framer.feed(data)
         self._parse()
+        if not self._over_share:
+            self._turns.served()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: no timer stays, and whoever waits is told."""
@@ -164,12 +166,12 @@ class UpperLayerProtocol(Protocol):
         self._close_waiters.append(waiter)
         return waiter
 
-    def _parse(self) -> None:
+    def _parse(self, share: int = SHARE) -> None:
         if self._parsing or self._over_share:
             return  # resumed from inside the loop, which goes on by itself, or too early
         self._parsing = True
         try:
-            for _ in range(SHARE):
+            for _ in range(share):
                 if self._reading_paused or self._deaf or not self._next():
                     break
             else:
@@ -184,7 +186,7 @@ class UpperLayerProtocol(Protocol):
         self._over_share = False
         if not self._reading_paused:
             self.transport.resumeProducing()
-            self._parse()
+            self._parse(self._turns.share)
 
     def _next(self) -> bool:
         """Take one PDU; returns whether there was one."""

@@ -1,6 +1,7 @@
 """The turns of the reactor, of which every peer has its share: no flood makes others wait."""
 
 from collections.abc import Callable, Hashable
+from math import inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -11,14 +12,30 @@ A read holds 1,700 C-ECHO-RQ, and others wait. It holds 16 PDUs of 16 KiB, as in
 in: to pause after each of these reads cost them a tenth of their rate.
 """
 
+_RECENT = 0.05  # seconds; between the reads of one who stores and waits for each answer lies less
+
 
 class Turns:
-    """Those who have had their share and have more to do: in each turn one of them goes on."""
+    """Those who have had their share and have more to do: in each turn one of them goes on.
+
+    It takes its share again, or one PDU if there are others: those who ask, wait for the answer and
+    ask again lose in each of their turns what is taken here.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._waiting: dict[Hashable, Callable[[], None]] = {}  # in their order
         self._next: IDelayedCall | None = None
+        self._served = -inf
+
+    @property
+    def share(self) -> int:
+        """PDUs for one who has waited."""
+        return 1 if self._clock.seconds() < self._served + _RECENT else SHARE
+
+    def served(self) -> None:
+        """Somebody needed no more than a share."""
+        self._served = self._clock.seconds()
 
     def wait(self, who: Hashable, go_on: Callable[[], None]) -> None:
         """Call `go_on` when it is the turn of `who`."""

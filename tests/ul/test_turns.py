@@ -2,10 +2,11 @@
 
 from functools import partial
 
+import pytest
 from twisted.internet.task import Clock
 
 from dimse.ul.pdu import PDataTF
-from dimse.ul.turns import Turns
+from dimse.ul.turns import SHARE, Turns
 from tests.memory import Net, RecordingSink
 from tests.scripted import ECHO, STORE, data, p_data
 
@@ -45,6 +46,31 @@ def test_k20_a_flood_does_not_hold_up_another(net: Net):
     net.run()
     assert answered + len(flood.news) == 1000
     assert not flood.closed
+
+
+def test_k20_who_waits_takes_little_while_others_are_served(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+):
+    """A PDU in each turn as long as somebody else asks and waits; its share again soon after."""
+    shares, factory = list[int](), net.acceptor()
+    flood, other = net.associated(factory, "10.0.0.1"), net.associated(factory, "10.0.0.2")
+    parse = flood.subject._parse
+
+    def parse_and_note(share: int = SHARE) -> None:
+        shares.append(share)
+        parse(share)
+
+    monkeypatch.setattr(flood.subject, "_parse", parse_and_note)
+    flood.transport.write(ECHO * 100)
+    flood.link.run()
+    other.transport.write(ECHO)
+    other.link.run()
+    net.clock.advance(0)
+    assert shares == [SHARE, *81 * [1]]  # the last one finds nothing
+    net.clock.advance(0.1)
+    flood.transport.write(ECHO * 100)
+    net.run()
+    assert shares[82:] == 6 * [SHARE]
 
 
 def test_what_was_read_is_taken_before_a_pause_ends(net: Net):
