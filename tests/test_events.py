@@ -286,8 +286,8 @@ class TestEnds:
         """It has its place in the window, and the transport takes nothing now."""
         endpoint = network.listen([VerificationSCP()], limits=Limits(operations_performed=2))
         ours, _ = network.associate(endpoint, limits=Limits(operations_invoked=2))
-        near: Any = network.links[0].near.protocol
-        near.sending_paused = True
+        near: Any = network.links[0].near
+        near.producer.pauseProducing()
         pending = echo(ours)
         pending.cancel()
         with pytest.raises(CancelledError):

@@ -213,11 +213,11 @@ class TestPending:
 
     def test_cancelled(self, net: Net, client: RawPeer, operation: Any):
         """It has the time again that was the peer's while it did not read."""
-        client.subject.sending_paused = True
+        client.subject.transport.producer.pauseProducing()
         pending = net.outcome(operation.pending(0xFF00))
         pending.deferred.cancel()
         assert isinstance(pending.value, CancelledError)
-        client.subject.resumeProducing()
+        client.subject.transport.producer.resumeProducing()
         self.answered_in_time(net, client)
 
     @pytest.mark.parametrize("how", ["cut", "abort"])
@@ -226,7 +226,8 @@ class TestPending:
         self, net: Net, client: RawPeer, operation: Any, how: str, waiting_for: str
     ):
         """H-R: it fires, though the response is never sent or others never had their turn."""
-        client.subject.sending_paused = waiting_for == "peer"
+        if waiting_for == "peer":
+            client.subject.transport.producer.pauseProducing()
         for _ in range(40):
             pending = net.outcome(operation.pending(0xFF00, b"ab"))
         assert pending.firings == []

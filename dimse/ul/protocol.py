@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -43,11 +43,10 @@ from dimse.ul.table import Evt, Sta
 from dimse.ul.timers import Timers
 from dimse.ul.turns import SHARE, Turns
 from dimse.ul.users import Establisher, User
+from dimse.ul.writing import Writer
 
-_SMALL = 64 * 1024  # what a turn of the reactor may send in passing
 
-
-@implementer(IPushProducer, IHandshakeListener)
+@implementer(IHandshakeListener)
 class UpperLayerProtocol(Protocol):
     """One transport connection and its association, on either side.
 
@@ -69,7 +68,6 @@ class UpperLayerProtocol(Protocol):
         self.user: User | None = None
         self.events = Events()
         self.outcome: AssociationError | None = None
-        self.sending_paused = False
         self.bytes_received = self.bytes_sent = 0
         self._establisher = establisher
         self._limits = limits
@@ -79,13 +77,12 @@ class UpperLayerProtocol(Protocol):
         self._pdu_length = 0  # of the PDU that comes, though its body may not be kept
         self._deaf = False  # what still comes cannot be told apart any more
         self._tcp: Any = None  # the TCP transport, below TLS if there is TLS
-        self._direct = False  # whether we may write to the socket ourselves
-        self._buffered = False  # whether the transport then holds something
         self.handshake = Handshake(requestor=request is not None)
         self._reading_paused = self._parsing = False
         self._over_share = False  # had its share of this turn, and waits for the next one
         self._active = 0.0  # when something was last sent or received
         self._timers = Timers(limits, clock)
+        self._writer = Writer(self._timers, self._may_stall, self._stalled, self._writable)
         self._turns = turns or Turns(clock)
         self._closed = False
         self._close_waiters: list[Deferred[None]] = []
@@ -95,6 +92,11 @@ class UpperLayerProtocol(Protocol):
     def state(self) -> Sta:
         """The state of the machine (PS3.8 9.2.1)."""
         return self._machine.state
+
+    @property
+    def sending_paused(self) -> bool:
+        """Whether the transport has enough; `User.sending_resumed` follows."""
+        return self._writer.paused
 
     @property
     def can_send_data(self) -> bool:
@@ -110,12 +112,7 @@ class UpperLayerProtocol(Protocol):
             self._span = Span(self.events, self._timers.clock.seconds, "association", mode)
         self._tcp = tcp.prepare(self.transport)
         self.handshake.begin(self.transport)
-        self._direct = self._tcp is not None and self._tcp is self.transport
-        # A transport that is written to directly asks for more whenever it has no bytes left,
-        # any other one says when it has too many and when it has none.
-        self.transport.registerProducer(self, not self._direct)
-        # Whoever had the transport before us may have written to it: a proxy's preamble, say.
-        self._buffered = self._direct
+        self._writer.begin(self.transport, direct=self._tcp is self.transport)
         if self._request is None:
             self._machine.handle(Evt.Evt5)
         else:
@@ -277,25 +274,6 @@ class UpperLayerProtocol(Protocol):
                 self.transport.resumeProducing()
                 self._parse()
 
-    # IPushProducer: the transport tells when it has enough
-
-    def pauseProducing(self) -> None:
-        """The peer does not read as fast as we write."""
-        self.sending_paused = True
-        # When the association is over, ARTIM or the close is the limit.
-        if self._machine.state not in _OVER and "write_stall" not in self._timers:
-            self._timers.start("write_stall", self._stalled)
-
-    def resumeProducing(self) -> None:
-        """All bytes are with the peer."""
-        self.sending_paused = self._buffered = False
-        self._timers.stop("write_stall")
-        if self.user is not None:
-            self.user.sending_resumed()
-
-    def stopProducing(self) -> None:
-        """The connection is lost; `connectionLost` does what is to do."""
-
     # Provider: what the machine calls
 
     def open_transport(self) -> None:
@@ -313,30 +291,12 @@ class UpperLayerProtocol(Protocol):
             self._timers.start("close", self.transport.abortConnection, seconds)
 
     def send(self, data: bytes) -> None:
-        """Hand the bytes to the transport.
-
-        On plain TCP, and while the transport holds nothing, they go to the socket at once: that
-        saves two copies and, for each response, a turn of the reactor.
-        """
+        """Hand the bytes to the transport."""
         self.bytes_sent += len(data)
         self._active = self._timers.clock.seconds()
         if self.events:
             tracing.sent(self.events, data)
-        if not self._direct:
-            self.transport.write(data)
-            return
-        sent = 0 if self._buffered else tcp.send_now(self._tcp, data)
-        if sent < len(data):
-            self._buffered = True
-            self.transport.write(data[sent:])
-            self.pauseProducing()
-        elif sent > _SMALL:  # a peer that takes all at once must not keep the others waiting
-            self.sending_paused = True
-            self._timers.start("turn", self._next_turn, 0)
-
-    def _next_turn(self) -> None:
-        if not self._buffered:  # else the transport calls when it holds nothing any more
-            self.resumeProducing()
+        self._writer.write(data)
 
     def start_artim(self) -> None:
         """An absolute deadline: no byte of the peer moves it."""
@@ -411,6 +371,14 @@ class UpperLayerProtocol(Protocol):
         self.outcome = self.outcome or error
         self.abort()
         (self.user or self._establisher).abort_indication(error)
+
+    def _may_stall(self) -> bool:
+        """When the association is over, ARTIM or the close is the limit."""
+        return self._machine.state not in _OVER
+
+    def _writable(self) -> None:
+        if self.user is not None:
+            self.user.sending_resumed()
 
     def _stalled(self) -> None:
         self._give_up("write_stall")
