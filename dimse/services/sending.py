@@ -10,6 +10,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
 from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
-from dimse.requestor import associate
+from dimse.requestor import Associating, associate
 from dimse.security.tls import ClientContext, ClientTLS
 from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
@@ -125,9 +126,6 @@ async def send(
     """
     if reactor is None:  # late, for whoever imports it installs it
         from twisted.internet import reactor
-    plans = _Plans(sources, reactor)
-    async for failed in plans.look_ahead():
-        yield failed
     connect = partial(
         associate,
         peer,
@@ -140,9 +138,21 @@ async def send(
         reactor=reactor,
     )
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)
+    new_flight = partial(_Flight, one, transfer_syntaxes, to_their_end=move_originator is not None)
+    async with aclosing(_flights(_Plans(sources, reactor), connect, new_flight)) as results:
+        async for result in results:
+            yield result
+
+
+async def _flights(
+    plans: "_Plans", connect: Callable[..., Associating], new_flight: Callable[[], "_Flight"]
+) -> AsyncGenerator[SendResult, None]:
+    """One association after the other, until all is sent or patience is at its end."""
+    async for failed in plans.look_ahead():
+        yield failed
     patience = _PATIENCE
     while plans.waiting:
-        flight = _Flight(one, transfer_syntaxes, to_their_end=move_originator is not None)
+        flight = new_flight()
         flight.take(plans.waiting)
         ended: AssociationError = ReleasedError("the peer released the association")
         try:
