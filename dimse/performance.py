@@ -167,7 +167,7 @@ class Performance:
             self._handler = self._span("handler", callback=self._request.NAME)
             self._sink = self._begin(self._request)
         except Exception:  # noqa: BLE001  a bug of a performer stays its own
-            self._failure = Failure()
+            self._failure = _bare(Failure())
             self._end()
 
     def write(self, data: memoryview) -> None:
@@ -177,7 +177,7 @@ class Performance:
         try:
             self._sink.write(data)
         except Exception as error:  # noqa: BLE001  a bug of a performer stays its own
-            self._failure = Failure()
+            self._failure = _bare(Failure())
             self._drop(error if isinstance(error, DimseError) else DimseError(repr(error)))
 
     def finish(self) -> None:
@@ -388,6 +388,12 @@ class Performance:
     def _report(self, failure: Failure) -> None:
         """An exception that no contract names: a bug of whoever performs the request."""
         self._log.failure("a request could not be performed", failure)
+
+
+def _bare(failure: Failure) -> Failure:
+    """Fit to be kept until the request is complete: its frames hold what was read from the peer."""
+    failure.cleanFailure()
+    return failure
 
 
 def _checked(outcome: Any) -> int | Outcome:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import AlreadyCalledError, CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from dimse.errors import (
     AssociationAbortedError,
@@ -155,6 +156,24 @@ class TestResponses:
         assert sink.data == b"ab"
         assert isinstance(sink.endings[0], StatusError)
         assert len(responses(client)) == 1
+
+    @pytest.mark.parametrize("where", ["on_begin", "on_write"])
+    def test_h_r09_a_failure_keeps_nothing_that_was_read(
+        self, net: Net, client: RawPeer, where: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Until the request is complete: its frames would hold a whole read of the peer."""
+        cleaned = list[Exception]()
+        # pytest-twisted makes it do nothing, for the sake of its reports.
+        monkeypatch.setattr(Failure, "cleanFailure", lambda failure: cleaned.append(failure.value))
+
+        def refuse(_: object) -> None:
+            raise StatusError(0xA900)
+
+        setattr(net.scp, where, refuse)
+        client.send(STORE, data(b"ab", last=False))
+        assert [type(error) for error in cleaned] == [StatusError]
+        client.send(data(b"cd"))
+        assert responses(client)[0].status == 0xA900
 
     def test_a_bug_in_write_reaches_abort_as_an_error_of_ours(self, net: Net, client: RawPeer):
         net.scp.on_write = lambda sink: 1 / 0
