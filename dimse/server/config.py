@@ -12,7 +12,8 @@ from dimse.limits import Limits
 from dimse.security.access import KnownPeer, Peers
 from dimse.security.identity import FAILURES
 from dimse.security.spool import SPOOL_SIZE
-from dimse.server.keys import KEYS, REPEATED, Key
+from dimse.server.keys import KEYS, REPEATED
+from dimse.server.kinds import Key
 from dimse.server.tls import NodeTLS
 from dimse.server.toml_lines import KeyPath, line_of
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from dimse.security.access import Access, Requestor, Verdict
 from dimse.server.config import Configuration
-from dimse.server.keys import KEYS, SERVICES
+from dimse.server.keys import KEYS
+from dimse.server.peer_keys import SERVICES
 from dimse.server.toml_lines import line_of
 
 _RIGHTS = (

@@ -1,4 +1,4 @@
-"""What a key of the configuration can hold: how a value is checked, and how that is said."""
+"""What a key of the configuration is, and can hold: how a value is checked, how that is said."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -45,6 +45,20 @@ class Kind:
     allowed: str
     take: Callable[[Any], Any]
     shown: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its section and name, what it holds, its default in words, its option, and what it
+    is for. `required` is one that every table of its section has."""
+
+    section: str
+    name: str
+    kind: Kind
+    doc: str
+    default: str = ""
+    option: str = ""
+    required: bool = False
 
 
 def text(value: Any) -> str:

@@ -12,7 +12,7 @@ from dimse.message.status import MOVE_DESTINATION_UNKNOWN, OUT_OF_RESOURCES, RES
 from dimse.performing import SCP, Operation, Sink, escaped
 from dimse.security.access import KnownPeer
 from dimse.security.quotas import Meter, take
-from dimse.server.keys import SERVICES
+from dimse.server.peer_keys import SERVICES
 from dimse.sop_classes import (
     MODALITY_PERFORMED_PROCEDURE_STEP,
     MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE,

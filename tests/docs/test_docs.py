@@ -9,7 +9,8 @@ import pytest
 from twisted.plugins import dimse_plugin
 
 import dimse
-from dimse.server.keys import KEYS, SERVICES
+from dimse.server.keys import KEYS
+from dimse.server.peer_keys import SERVICES
 from docs import facts, state_machine
 from tests.tables import rows
 

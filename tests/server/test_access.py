@@ -24,7 +24,7 @@ from dimse.security.access import KnownPeer, Requestor
 from dimse.security.certificate_names import names_of
 from dimse.server.config import Configuration, read_configuration
 from dimse.server.explain import Origins, access_of, explanation
-from dimse.server.keys import SERVICES
+from dimse.server.peer_keys import SERVICES
 from dimse.sop_classes import (
     MODALITY_PERFORMED_PROCEDURE_STEP,
     STORAGE_COMMITMENT_PUSH,

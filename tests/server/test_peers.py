@@ -23,7 +23,7 @@ from dimse import (
 )
 from dimse.archive.archive import Archive
 from dimse.security.access import KnownPeer, Peers
-from dimse.server.keys import SERVICES
+from dimse.server.peer_keys import SERVICES
 from dimse.server.peers import PeerBook
 from dimse.services.retrieving import Destination
 from dimse.sop_classes import (
