@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
@@ -19,8 +19,9 @@ EVERY = 300.0
 class Names(Service):
     """Host names and their addresses: looked up at the start, when they change, and again later.
 
-    One name at a time, so that a name server that is silent holds up one thread. A name that does
-    not resolve any more keeps the addresses that it had; the log says so once.
+    One name at a time, whatever is asked meanwhile, so that a name server that is silent holds up
+    one thread. A name that does not resolve any more keeps the addresses that it had; the log says
+    so once.
     """
 
     log = Logger()
@@ -29,10 +30,11 @@ class Names(Service):
         self._clock = clock
         self._look_up = look_up or _by_resolver
         self._wanted: tuple[str, ...] = ()
+        self._due: list[str] = []  # to be looked up, in this order
+        self._looking: str | None = None
         self._addresses: Mapping[str, frozenset[str]] = {}
         self._failed: frozenset[str] = frozenset()
-        self._waiting: list[Deferred[None]] = []
-        self._looking: Deferred[None] | None = None
+        self._waiting: dict[Deferred[None], frozenset[str]] = {}  # for these names
         self._next: Any = None
 
     def addresses(self, name: str) -> Collection[str]:
@@ -49,11 +51,11 @@ class Names(Service):
 
     def known(self, names: Iterable[str]) -> "Deferred[None] | None":
         """Fires when all of them were looked up; None when that was done."""
-        done = self._addresses.keys() | self._failed
-        if not self.running or set(names) <= done:
+        missing = frozenset(names) - self._done
+        if not self.running or not missing:
             return None
-        waiter: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
+        waiter: Deferred[None] = Deferred(self._waiting.__delitem__)
+        self._waiting[waiter] = missing
         return waiter
 
     def startService(self) -> None:
@@ -62,50 +64,62 @@ class Names(Service):
         self._begin()
 
     def stopService(self) -> None:
-        """Look no more."""
+        """Look no more; what the resolver is asked already, it answers to nobody."""
         super().stopService()  # type: ignore[no-untyped-call]  # Twisted's is untyped
-        self._stop()
+        self._due = []
+        self._stop_timer()
         self._fire()
 
-    def _begin(self) -> None:
-        self._stop()
-        if self._wanted:
-            self._looking = Deferred.fromCoroutine(self._look())
-            self._looking.addErrback(lambda failure: failure.trap(CancelledError) and None)
-        else:
-            self._fire()
+    @property
+    def _done(self) -> frozenset[str]:
+        return self._failed | self._addresses.keys()
 
-    def _stop(self) -> None:
-        looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
+    def _begin(self) -> None:
+        """Look at all that is wanted, and first at what somebody may wait for."""
+        self._stop_timer()
+        due = [name for name in self._wanted if name != self._looking]
+        self._due = sorted(due, key=self._done.__contains__)
+        self._fire()
+        if self._looking is None:
+            Deferred.fromCoroutine(self._look())
+
+    def _stop_timer(self) -> None:
         if self._next is not None and self._next.active():
             self._next.cancel()
 
     async def _look(self) -> None:
-        for name in self._wanted:
+        while self._due:
+            self._looking = name = self._due.pop(0)
             try:
-                found = frozenset(await self._look_up(name))
-            except (OSError, UnicodeError) as error:  # UnicodeError: it cannot be a name
-                if name not in self._failed:
-                    kept = ", ".join(sorted(self.addresses(name))) or "nobody"
-                    self.log.warn(
-                        "{name} does not resolve ({error}); its peer is taken from {kept}",
-                        name=name,
-                        error=getattr(error, "strerror", None) or error,
-                        kept=kept,
-                    )
-                self._failed |= {name}
-            else:
-                self._failed -= {name}
-                self._addresses = {**self._addresses, name: found}
-        self._next = self._clock.callLater(EVERY, self._begin)
-        self._fire()
+                self._found(name, frozenset(await self._look_up(name)))
+            except (OSError, ValueError) as error:  # ValueError: it cannot be a name
+                self._not_found(name, error)
+            self._fire()
+        self._looking = None
+        if self.running and self._wanted:
+            self._next = self._clock.callLater(EVERY, self._begin)
+
+    def _found(self, name: str, addresses: frozenset[str]) -> None:
+        if name in self._wanted:
+            self._failed -= {name}
+            self._addresses = {**self._addresses, name: addresses}
+
+    def _not_found(self, name: str, error: OSError | ValueError) -> None:
+        if name in self._wanted and name not in self._failed:
+            self._failed |= {name}
+            self.log.warn(
+                "{name} does not resolve ({error}); its peer is taken from {kept}",
+                name=name,
+                error=getattr(error, "strerror", None) or error,
+                kept=", ".join(sorted(self.addresses(name))) or "nobody",
+            )
 
     def _fire(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        """Tell those who wait for nothing that will still be looked at."""
+        missing = set(self._wanted) - self._done if self.running else set()
+        for waiter in [each for each, names in self._waiting.items() if not names & missing]:
+            if self._waiting.pop(waiter, None) is not None:  # another one may have cancelled it
+                waiter.callback(None)
 
 
 def _by_resolver(name: str) -> "Deferred[Collection[str]]":

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pydicom.uid import CTImageStorage, MRImageStorage
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 import dimse
@@ -72,6 +72,48 @@ class TestNames:
         node.configuration = Configuration(peers={"PEER": replace(peer, host="10.3.0.1")})
         node.book.renew()
         assert network.result(pending)
+        node.names.stopService()
+
+    def test_a_silent_name_server_holds_up_one_thread(self, network: Network, kept: Archive):
+        """Whatever is read again meanwhile: one look-up at a time, and the answer counts."""
+        asked: list[tuple[str, Deferred[Any]]] = []
+
+        def look_up(name: str) -> Deferred[Any]:
+            asked.append((name, Deferred()))
+            return asked[-1][1]
+
+        node = one(network, kept)
+        node.names._look_up = look_up
+        for position in range(30):
+            peer = KnownPeer(ae_title="PEER", addresses=("a.example", f"b{position}.example"))
+            node.configuration = Configuration(peers={"PEER": peer})
+            node.book.renew()
+        pending = node.ask("PEER", "10.3.0.1")
+        assert [name for name, _ in asked] == ["a.example"]
+        asked[0][1].callback(["10.3.0.1"])
+        assert [name for name, _ in asked] == ["a.example", "b29.example"]
+        assert not pending.called  # its other name may be where it comes from
+        node.names.stopService()
+        node.names.startService()
+        assert len(asked) == 2
+        asked[1][1].errback(OSError(2, "not known"))
+        assert [name for name, _ in asked[2:]] == ["a.example"]  # once more, as at each start
+        assert network.result(pending)
+        node.names.stopService()
+
+    def test_what_is_not_known_yet_is_looked_up_first(self, network: Network, kept: Archive):
+        asked: list[str] = []
+
+        def look_up(name: str) -> Deferred[Any]:
+            asked.append(name)
+            return succeed(["10.3.0.1"])
+
+        node = one(network, kept, addresses=("a.example", "b.example"))
+        node.names._look_up = look_up
+        node.names.watch(["a.example", "b.example"])
+        asked.clear()
+        node.names.watch(["a.example", "b.example", "c.example"])
+        assert asked == ["c.example", "a.example", "b.example"]
         node.names.stopService()
 
 
