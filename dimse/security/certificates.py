@@ -45,6 +45,7 @@ SOON = timedelta(days=30)  # enough to get a new certificate, and no nuisance wi
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 _USES = {SERVER: "TLS servers", CLIENT: "TLS clients"}
 
+_KEYS = (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"ENCRYPTED PRIVATE KEY")
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 
 
@@ -97,6 +98,8 @@ def load_identity(
     `uses` are what the certificate is for. Raises `MisuseError`.
     """
     chain = tuple(_certificates(certificate))
+    if key is None and not _blocks(certificate, *_KEYS):
+        raise MisuseError(f"{certificate}: no private key in PEM, and it has no file of its own")
     private = _private_key(certificate if key is None else key)
     if private.public_key() != chain[0].public_key():
         name = name_of(chain[0])
@@ -236,8 +239,7 @@ def _certificates(file: File) -> list[Certificate]:
 
 
 def _private_key(file: File) -> Any:
-    kinds = (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"ENCRYPTED PRIVATE KEY")
-    found = _blocks(file, *kinds)
+    found = _blocks(file, *_KEYS)
     if not found:
         raise MisuseError(f"{file}: no private key in PEM")
     try:

@@ -264,6 +264,8 @@ class Options(UsageOptions):
                 self.configuration.tls, listens=bool(self.configuration.tls_endpoints)
             )
             self._check_tls(self.configuration.peers)
+            if "tls-client-auth" in self and self.tls.server is None:
+                raise MisuseError("--tls-client-auth is given, and nothing listens with TLS")
             rules = self.configuration.identity
             if rules.required and not rules.verify:
                 raise MisuseError("a user identity is required, and there is no way to verify one")

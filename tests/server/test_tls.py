@@ -140,6 +140,38 @@ class TestMistakes:
         with pytest.raises(UsageError, match=r"gone\.pem: No such file"):
             parsed(*given, "--tls-crl", tmp_path / "gone.pem")
 
+    def test_all_that_is_wrong_is_said_at_once(self, tmp_path: Path):
+        """The file that is not there, too, and not only that somebody has to sign for peers."""
+        gone = [tmp_path / name for name in ("gone.pem", "gone.key")]
+        with pytest.raises(UsageError) as caught:
+            parsed("--tls-cert", gone[0], "--tls-key", gone[1])
+        assert str(caught.value).splitlines() == [
+            f"{gone[0]}: No such file or directory",
+            f"{gone[1]}: No such file or directory",
+            "client_auth 'require' needs ca, the file of who signs the certificates of clients; "
+            "without it, client_auth is 'none' (tls.ca, --tls-ca; tls.client_auth, "
+            "--tls-client-auth)",
+        ]
+
+    @pytest.mark.parametrize("option", ["--tls-key", "--tls-ca", "--tls-crl"])
+    def test_files_that_nothing_uses_are_looked_at_too(self, tmp_path: Path, option: str):
+        """Without a certificate nothing listens with TLS, and who misspelt that finds it out."""
+        with pytest.raises(UsageError, match=r"gone\.pem: No such file"):
+            parsed("--port", 104, option, tmp_path / "gone.pem")
+
+    def test_a_certificate_without_a_key(self, pki: PKI):
+        with pytest.raises(UsageError, match="no private key in PEM, and it has no file"):
+            parsed("--tls-cert", pki.node.path, "--tls-ca", pki.ca.path)
+
+    def test_client_certificates_that_nobody_will_ask_for(self):
+        with pytest.raises(UsageError, match="nothing listens with TLS"):
+            parsed("--port", 104, "--tls-client-auth", "require")
+
+    def test_a_key_without_a_certificate(self, pki: PKI):
+        """The node would listen without TLS, and nobody had asked for that."""
+        with pytest.raises(UsageError, match=r"has no certificate: tls\.certificate, --tls-cert"):
+            parsed("--tls-key", pki.node.key_path)
+
     def test_a_peer_is_to_be_reached_with_a_certificate_for_servers_alone(
         self, pki: PKI, tmp_path: Path
     ):
