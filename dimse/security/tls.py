@@ -154,30 +154,36 @@ class _Loaded:
     authorities: tuple[Certificate, ...]
 
 
-def reload(contexts: Iterable["_Context"]) -> None:
-    """Read the files of all contexts again, for the connections that come.
+def reload(renewed: Iterable[tuple["_Context", Any]]) -> None:
+    """Let contexts go by what a `ServerTLS` or `ClientTLS` says, whose files are read now.
 
-    Raises `MisuseError` when something is wrong with one of them, and all stay as they were.
+    It is for the connections that come. Raises `MisuseError` when something is wrong with one of
+    them, and all stay as they were.
     """
-    fresh = [(each, each._load()) for each in contexts]
-    for context, loaded in fresh:
-        context._loaded = loaded
+    fresh = [(context, tls, context._load(tls)) for context, tls in renewed]
+    for context, tls, loaded in fresh:
+        context._tls, context._loaded = tls, loaded
 
 
 class _Context(ABC):
-    """What is in the files, as OpenSSL wants it."""
+    """What is in the files of a `ServerTLS` or `ClientTLS`, as OpenSSL wants it."""
 
-    def __init__(self, profile: str) -> None:
-        self.profile: Profile = PROFILES[profile]
-        self._loaded = self._load()
+    def __init__(self, tls: Any) -> None:
+        self._tls = tls
+        self._loaded = self._load(tls)
 
     @abstractmethod
-    def _load(self) -> _Loaded:
+    def _load(self, tls: Any) -> _Loaded:
         """Read the files; raises `MisuseError`."""
 
+    @property
+    def profile(self) -> Profile:
+        """Under which certificates are judged."""
+        return PROFILES[self._tls.profile]
+
     def reload(self) -> None:
-        """As the function, for this one."""
-        reload([self])
+        """Read the files again, as the function does."""
+        reload([(self, self._tls)])
 
     def expiring(self) -> Iterator[str]:
         """A line for each certificate that expires soon, or has."""
@@ -189,6 +195,7 @@ class _Context(ABC):
         shown: Identity | None,
         authorities: tuple[Certificate, ...],
         crl: Files,
+        profile: Profile,
     ) -> SSL.Context:
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -201,8 +208,8 @@ class _Context(ABC):
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)  # 34 KiB less for each connection that is idle
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         # At level 2 OpenSSL itself takes no SHA-1, and no key of less than 112 bits of security.
-        context.set_cipher_list(":".join(("@SECLEVEL=2", *self.profile.suites)).encode())
-        context.set_tls13_ciphersuites(":".join(self.profile.suites_1_3).encode())
+        context.set_cipher_list(":".join(("@SECLEVEL=2", *profile.suites)).encode())
+        context.set_tls13_ciphersuites(":".join(profile.suites_1_3).encode())
         if shown is not None:
             own, *others = shown.chain
             context.use_certificate(own)
@@ -258,16 +265,15 @@ class ServerContext(_Context):
     """A `ServerTLS` that is loaded: one for all listeners that use it."""
 
     def __init__(self, tls: ServerTLS) -> None:
-        self._tls = tls
+        super().__init__(tls)
         self._listening = 0
         self._tomorrow: IDelayedCall | None = None
-        super().__init__(tls.profile)
 
-    def _load(self) -> _Loaded:
-        tls = self._tls
-        shown = certificates.load_identity(tls.certificate, tls.key, self.profile, [SERVER])
-        authorities = certificates.load_authorities(_files(tls.ca), self.profile)
-        context = self._make(shown, authorities, tls.crl)
+    def _load(self, tls: ServerTLS) -> _Loaded:
+        profile = PROFILES[tls.profile]
+        shown = certificates.load_identity(tls.certificate, tls.key, profile, [SERVER])
+        authorities = certificates.load_authorities(_files(tls.ca), profile)
+        context = self._make(shown, authorities, tls.crl, profile)
         for each in authorities:  # whom a client may have its certificate from
             context.add_client_ca(each)
         context.set_session_id(b"dimse")
@@ -352,15 +358,14 @@ class ClientContext(_Context):
     """A `ClientTLS` that is loaded."""
 
     def __init__(self, tls: ClientTLS) -> None:
-        self._tls = tls
-        super().__init__(tls.profile)
+        super().__init__(tls)
 
-    def _load(self) -> _Loaded:
-        tls, shown = self._tls, None
+    def _load(self, tls: ClientTLS) -> _Loaded:
+        profile, shown = PROFILES[tls.profile], None
         if tls.certificate is not None:
-            shown = certificates.load_identity(tls.certificate, tls.key, self.profile, [CLIENT])
-        authorities = certificates.load_authorities(_files(tls.ca), self.profile)
-        context = self._make(shown, authorities, tls.crl)
+            shown = certificates.load_identity(tls.certificate, tls.key, profile, [CLIENT])
+        authorities = certificates.load_authorities(_files(tls.ca), profile)
+        context = self._make(shown, authorities, tls.crl, profile)
         if not authorities:
             context.set_default_verify_paths()
         return _Loaded(context, shown, authorities)

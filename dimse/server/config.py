@@ -92,7 +92,7 @@ def read_configuration(file: Path) -> Configuration:
         found = sorted((line_of(document, path), problem) for path, problem in checked.problems)
         raise MisuseError("\n".join(f"{file}, line {line}: {what}" for line, what in found))
     given = checked.given
-    values: dict[str, Any] = {name: given[key] for key, name in _FIELDS.items() if key in given}
+    values: dict[str, Any] = {name: given[key] for key, name in FIELDS.items() if key in given}
     for folder in {"folder", "worklist"} & values.keys():
         values[folder] = file.parent / values[folder]
     if "index" in values:
@@ -139,7 +139,7 @@ def _identity(folder: Path, rules: dict[str, Any]) -> IdentityRules:
     return IdentityRules(**rules | files)
 
 
-_FIELDS = {
+FIELDS = {
     ("node", "ae_titles"): "ae_titles",
     ("node", "unlisted"): "unlisted",
     ("node", "uniform_refusals"): "uniform_refusals",
@@ -154,6 +154,7 @@ _FIELDS = {
     ("worklist", "folder"): "worklist",
     ("studies", "timeout"): "study_timeout",
 }
+"""The fields of `Configuration` by section and key; other sections are fields as a whole."""
 
 
 class _Checked:

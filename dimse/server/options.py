@@ -259,11 +259,11 @@ class Options(UsageOptions):
     def postOptions(self) -> None:
         """Join the options with the file."""
         try:
-            self.configuration = self._joined()
+            self.configuration = self.joined()
             self.tls = Secured(
                 self.configuration.tls, listens=bool(self.configuration.tls_endpoints)
             )
-            self._check_tls(self.configuration.peers)
+            self.tls.reach(self.configuration.peers)
             if "tls-client-auth" in self and self.tls.server is None:
                 raise MisuseError("--tls-client-auth is given, and nothing listens with TLS")
             rules = self.configuration.identity
@@ -275,17 +275,8 @@ class Options(UsageOptions):
         except MisuseError as error:
             raise UsageError(str(error)) from error
 
-    def read_peers(self) -> Peers:
-        """The peers, as the file has them now and the options; raises `MisuseError`."""
-        peers = self._joined().peers
-        self._check_tls(peers)
-        return peers
-
-    def _check_tls(self, peers: Peers) -> None:
-        if any(peer.tls for peer in peers.values()):
-            self.tls.client()
-
-    def _joined(self) -> Configuration:
+    def joined(self) -> Configuration:
+        """What the file says now, and the options; raises `MisuseError`."""
         configuration = Configuration()
         if self.file is not None:
             configuration = read_configuration(self.file)

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from dimse.admission import Admission, Requesting, Share
-from dimse.errors import AssociationRejectedError, MisuseError, RejectResult, RejectSource
+from dimse.errors import AssociationRejectedError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, escaped
 from dimse.security.access import UNIFORM, UNLISTED, Access, KnownPeer, Peers, Requestor, Verdict
@@ -35,7 +35,7 @@ def _of(scp: SCP, uid: str) -> SupportedContext | None:
 
 
 class PeerBook:
-    """The peers by AE title, as they are now; `renew` reads them again.
+    """The peers by AE title, as they are now; `renew` takes others.
 
     `limits` are those of everybody, which the operations window of a peer changes. `unlisted`, a
     key of `UNLISTED`, is what all others may do, and `ae_titles` are the called AE titles, as in
@@ -50,7 +50,6 @@ class PeerBook:
         self,
         peers: Peers,
         limits: Limits,
-        read: Callable[[], Peers],
         unlisted: str | None = None,
         tls: Callable[[], ClientContext] | None = None,
         *,
@@ -62,7 +61,6 @@ class PeerBook:
         self._tls = tls
         self._access = Access(ae_titles=ae_titles, unlisted=unlisted, peers=peers)
         self._limits = limits
-        self._read = read
         self._clock = clock
         self._uniform = uniform
         self.names = names or Names(clock)
@@ -84,23 +82,12 @@ class PeerBook:
             rule=rule,
         )
 
-    def renew(self) -> None:
-        """Take what is read from now on; associations that are open go on as they are.
-
-        When it cannot be read all stays as it was, and the log says why.
-        """
-        try:
-            peers = self._read()
-        except MisuseError as error:
-            self.log.error("{error}; the peers stay as they were", error=error)
-            return
+    def renew(self, peers: Peers) -> None:
+        """Go by these from now on; associations that are open go on as they are."""
         self._access = replace(self._access, peers=peers)
         self._meters = {title: each for title, each in self._meters.items() if title in peers}
         self._watch()
-        self.log.info(
-            "{count} peers are known now; other changes of the file need a restart",
-            count=len(peers),
-        )
+        self.log.info("{count} peers are known now", count=len(peers))
 
     def _watch(self) -> None:
         self.names.watch(name for peer in self._peers.values() for name in peer.names)

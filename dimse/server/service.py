@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from dimse.server.node import Node, NotStartedError
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
 from dimse.server.process import count_steadily, own_process
+from dimse.server.reload import renew
 from dimse.server.tls import Secured
 from dimse.services.verification import VerificationSCP
 
@@ -36,10 +37,10 @@ __all__ = ["Node", "Options", "makeService", "rebuild_index"]
 def makeService(options: Options) -> Node:
     """The node that `options` describe, on the reactor that runs, in a process of its own.
 
-    With a configuration file SIGHUP renews its peers, with one of passwords or of keys its users,
-    and with TLS its certificates, those for its collector of audit records too. pydicom, whose
-    warnings quote what comes, falls silent in the whole process. Raises `NotStartedError` for what
-    cannot be read or used.
+    With a configuration file SIGHUP renews its peers and where its certificates are, with one of
+    passwords or of keys its users, and with TLS its certificates, those for its collector of audit
+    records too. pydicom, whose warnings quote what comes, falls silent in the whole process. Raises
+    `NotStartedError` for what cannot be read or used.
     """
     try:
         return _made(options)
@@ -77,14 +78,12 @@ def _made(options: Options) -> Node:
         admit=users.identification.admit(admissions) if users else admissions,
         audit=trail,
     )
-    renewed = [peers.renew] if options.file is not None else []
-    renewed += [users.renew] if users else []
-    renewed += [tls.renew] if renewed or tls.in_use else []
+    renewable = options.file is not None or users is not None or tls.in_use
     node = Node(
         factory,
         archive if trail is None else AuditedStore(archive, trail),
         _endpoints(configuration, tls, clock),
-        renew=partial(_renew, renewed) if renewed else None,
+        renew=partial(renew, options, peers, users) if renewable else None,
         on_state=own_process(clock, limits),
     )
     peers.tell()
@@ -97,7 +96,6 @@ def _peers(options: Options, clock: Any) -> PeerBook:
     return PeerBook(
         configuration.peers,
         configuration.limits,
-        options.read_peers,
         configuration.unlisted,
         options.tls.client,
         clock=clock,
@@ -133,11 +131,6 @@ def _endpoints(
         assert tls.server is not None
         endpoints.append(tls.server.secured(server_endpoint(each, reactor), reactor))
     return endpoints
-
-
-def _renew(renewed: Iterable[Callable[[], None]]) -> None:
-    for renew in renewed:
-        renew()
 
 
 def _silence_pydicom() -> None:

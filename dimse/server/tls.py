@@ -7,8 +7,9 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from dimse.errors import MisuseError
+from dimse.security.access import Peers
 from dimse.security.profiles import DEFAULT_PROFILE
-from dimse.security.tls import ClientContext, ClientTLS, ServerTLS, reload
+from dimse.security.tls import ClientContext, ClientTLS, ServerContext, ServerTLS, reload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class NodeTLS:
 
 
 class Secured:
-    """The certificates of a node, as they are now; `renew` reads them again.
+    """The certificates of a node, as they are now; `renew` reads them again, or others.
 
     `server` is for its listeners, if it has any with TLS. Raises `MisuseError` for what is wrong
     with them, a line for each thing; a file that is named is looked at whether it is used or not.
@@ -33,10 +34,9 @@ class Secured:
     log = Logger()
 
     def __init__(self, tls: NodeTLS, *, listens: bool) -> None:
-        if problems := list(_problems(tls, listens=listens)):
-            raise MisuseError("\n".join(problems))
+        _check(tls, listens=listens)
         self._tls = tls
-        self._clients: dict[tuple[Path, ...], ClientContext] = {}  # by who signs for peers
+        self._clients: dict[tuple[Path, ...], ClientContext] = {}  # by `ca` of `client`
         self.server = _server_tls(tls).load() if listens else None
 
     def client(self, ca: tuple[Path, ...] = ()) -> ClientContext:
@@ -44,37 +44,48 @@ class Secured:
 
         Raises `MisuseError` when that cannot be had.
         """
-        tls, ca = self._tls, ca or self._tls.ca
         if ca not in self._clients:
-            self._clients[ca] = ClientTLS(
-                ca=ca,
-                crl=tls.crl,
-                certificate=tls.certificate,
-                key=tls.key if tls.certificate is not None else None,
-                profile=tls.profile,
-            ).load()
+            self._clients[ca] = _client_tls(self._tls, ca).load()
         return self._clients[ca]
+
+    def reach(self, peers: Peers) -> None:
+        """Be ready for those that need TLS; raises as `client`."""
+        if any(peer.tls for peer in peers.values()):
+            self.client()
 
     @property
     def in_use(self) -> bool:
         """Whether something listens with TLS, or is reached over it."""
         return self.server is not None or bool(self._clients)
 
-    def renew(self) -> None:
-        """Read the files again, for connections that come; those that are open go on as they are.
+    def renew(self, tls: NodeTLS | None = None) -> None:
+        """Read the files again, or those of another `tls`, for connections that come.
 
-        When something is wrong with them all stays as it was, and the log says what.
+        Those that are open go on as they are. When something is wrong all stays as it was, and the
+        log says what.
         """
-        contexts = [each for each in (self.server, *self._clients.values()) if each is not None]
+        tls = tls or self._tls
         try:
-            reload(contexts)
+            _check(tls, listens=self.server is not None)
+            renewed: list[tuple[ServerContext | ClientContext, ServerTLS | ClientTLS]] = [
+                (context, _client_tls(tls, ca)) for ca, context in self._clients.items()
+            ]
+            if self.server is not None:
+                renewed.append((self.server, _server_tls(tls)))
+            reload(renewed)
         except MisuseError as error:
             self.log.error("{error}; the certificates stay as they were", error=error)
             return
-        if contexts:
+        self._tls = tls
+        if renewed:
             self.log.info("the certificates for TLS are read again")
-        for line in dict.fromkeys(line for context in contexts for line in context.expiring()):
+        for line in dict.fromkeys(line for each, _ in renewed for line in each.expiring()):
             self.log.warn("TLS: {line}", line=line)
+
+
+def _check(tls: NodeTLS, *, listens: bool) -> None:
+    if problems := list(_problems(tls, listens=listens)):
+        raise MisuseError("\n".join(problems))
 
 
 def _problems(tls: NodeTLS, *, listens: bool) -> Iterator[str]:
@@ -103,5 +114,15 @@ def _server_tls(tls: NodeTLS) -> ServerTLS:
         ca=tls.ca,
         crl=tls.crl,
         client_auth=tls.client_auth,
+        profile=tls.profile,
+    )
+
+
+def _client_tls(tls: NodeTLS, ca: tuple[Path, ...]) -> ClientTLS:
+    return ClientTLS(
+        ca=ca or tls.ca,
+        crl=tls.crl,
+        certificate=tls.certificate,
+        key=tls.key,
         profile=tls.profile,
     )

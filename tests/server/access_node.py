@@ -64,7 +64,6 @@ class Node:
         self.book = PeerBook(
             configuration.peers,
             limits,
-            lambda: self.configuration.peers,
             configuration.unlisted,
             clock=network.clock,
             ae_titles=configuration.ae_titles,

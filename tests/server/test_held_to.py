@@ -53,7 +53,7 @@ class TestNames:
         node.names._look_up = lambda name: answer
         peer = KnownPeer(ae_title="PEER", host="new.example")
         node.configuration = Configuration(peers={"PEER": peer})
-        node.book.renew()
+        node.book.renew(node.configuration.peers)
         pending = node.ask("PEER", "10.3.0.1")
         assert not pending.called
         answer.callback(["10.3.0.1"])
@@ -66,11 +66,11 @@ class TestNames:
         node.names._look_up = lambda name: Deferred()
         peer = KnownPeer(ae_title="PEER", host="new.example")
         node.configuration = Configuration(peers={"PEER": peer})
-        node.book.renew()
+        node.book.renew(node.configuration.peers)
         pending = node.ask("PEER", "10.3.0.1")
         assert not pending.called
         node.configuration = Configuration(peers={"PEER": replace(peer, host="10.3.0.1")})
-        node.book.renew()
+        node.book.renew(node.configuration.peers)
         assert network.result(pending)
         node.names.stopService()
 
@@ -87,7 +87,7 @@ class TestNames:
         for position in range(30):
             peer = KnownPeer(ae_title="PEER", addresses=("a.example", f"b{position}.example"))
             node.configuration = Configuration(peers={"PEER": peer})
-            node.book.renew()
+            node.book.renew(node.configuration.peers)
         pending = node.ask("PEER", "10.3.0.1")
         assert [name for name, _ in asked] == ["a.example"]
         asked[0][1].callback(["10.3.0.1"])
@@ -223,6 +223,6 @@ def test_the_counters_of_one_that_is_gone_are_too(network: Network, kept: Archiv
     node = one(network, kept)
     node.taken("PEER")
     node.configuration = Configuration(peers={"OTHER": KnownPeer(ae_title="OTHER")})
-    node.book.renew()
+    node.book.renew(node.configuration.peers)
     assert node.book._meters.keys() <= {"OTHER"}
     assert node.refused("PEER") == (1, 1, 3)

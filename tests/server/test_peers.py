@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 from pydicom.uid import CTImageStorage
-from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+from twisted.logger import capturedLogs, formatEvent
 
 import dimse
 from dimse import (
@@ -17,12 +17,11 @@ from dimse import (
     AssociationRejectedError,
     ContextError,
     Limits,
-    MisuseError,
     StatusError,
     VerificationSCP,
 )
 from dimse.archive.archive import Archive
-from dimse.security.access import KnownPeer, Peers
+from dimse.security.access import KnownPeer
 from dimse.server.peer_keys import SERVICES
 from dimse.server.peers import PeerBook
 from dimse.services.retrieving import Destination
@@ -53,26 +52,20 @@ def archive(tmp_path: Path, network: Network) -> Iterator[Archive]:
 
 
 class Node:
-    """A node in memory that knows `peers`, and reads `file` when it is told to."""
+    """A node in memory that knows `peers`."""
 
     def __init__(
         self, network: Network, archive: Archive, unlisted: str = "all", **peers: KnownPeer
     ) -> None:
         self.network = network
-        self.file: Peers | MisuseError = peers
         limits = Limits(disk_reserve=0, operations_performed=3)
-        self.book = PeerBook(peers, limits, self.read, unlisted, clock=network.clock)
+        self.book = PeerBook(peers, limits, unlisted, clock=network.clock)
         scps = [
             VerificationSCP(),
             *archive.scps(destinations=self.book.destination, promiscuous=True),
         ]
         admit = partial(self.book.admission, scps)
         self.endpoint = network.listen(scps, limits=limits, admit=admit)
-
-    def read(self) -> Peers:
-        if isinstance(self.file, MisuseError):
-            raise self.file
-        return self.file
 
     def associate(self, ae_title: str, contexts: Any = (VERIFICATION,), **options: Any) -> Any:
         association, _ = self.network.associate(
@@ -315,30 +308,15 @@ class TestRenew:
         """What is open goes on as it is."""
         node = Node(network, archive, PEER=peer(services=("echo",)))
         before = node.associate("PEER")
-        node.file = {"PEER": peer(services=("find",)), "NEW": peer("NEW", host="h", port=1)}
+        after = {"PEER": peer(services=("find",)), "NEW": peer("NEW", host="h", port=1)}
         with capturedLogs() as events:
-            node.book.renew()
-        assert lines(events) == ["2 peers are known now; other changes of the file need a restart"]
+            node.book.renew(after)
+        assert lines(events) == ["2 peers are known now"]
         assert network.result(dimse.echo(before)) == 0
         assert [name for name, used in node.uses("PEER").items() if used] == ["find"]
         destination = node.book.destination("NEW")
         assert destination is not None
         assert destination.place == "h:1"
-
-    def test_an_error_leaves_the_old_in_force(self, network: Network, archive: Archive):
-        node = Node(network, archive, PEER=peer(services=("echo",)))
-        node.file = MisuseError("dimse.toml, line 3: peers[1].port is 0")
-        with capturedLogs() as events:
-            node.book.renew()
-        assert [name for name, used in node.uses("PEER").items() if used] == ["echo"]
-        (event,) = errors(events)
-        assert formatEvent(event) == (
-            "dimse.toml, line 3: peers[1].port is 0; the peers stay as they were"
-        )
-
-
-def errors(events: Any) -> list[LogEvent]:
-    return [event for event in events if event["log_level"] is LogLevel.error]
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,65 @@ async def test_h_t11_reload_on_sighup(
     await service.stopService()
 
 
+@pytest_twisted.ensureDeferred
+async def test_h_t11_other_files_on_sighup(
+    log: Sequence[LogEvent], pki: PKI, tmp_path: Path
+) -> None:
+    """Another path in the configuration counts as another content does: all of `[tls]`."""
+
+    def write(node: Any, ca: Any, more: str = "") -> Path:
+        names = {"certificate": node.path, "key": node.key_path, "ca": ca.path}
+        lines = [f'{name} = "{path}"' for name, path in names.items()]
+        return written(tmp_path, "\n".join(["[tls]", *lines, more]))
+
+    service, address = made(tmp_path / "store", "--config", write(pki.node, pki.ca))
+    one = ClientTLS(ca=pki.ca.path, certificate=pki.modality.path, key=pki.modality.key_path)
+    other = pki.other_ca.issue("other-modality", uses=[CLIENT])
+    two = ClientTLS(ca=pki.other_ca.path, certificate=other.path, key=other.key_path)
+    async with associate(address, tls=one) as association:
+        write(pki.other_ca.issue("other-node"), pki.other_ca)
+        await hang_up()
+        async with associate(address, tls=two) as another:
+            assert await echo(another) == 0
+        with pytest.raises(TLSError):
+            await associate(address, tls=one)
+        assert await echo(association) == 0
+
+    gone = tmp_path / "gone.pem"
+    write(pki.node, pki.ca, f'crl = "{gone}"')
+    await hang_up()
+    assert f"{gone}: No such file or directory; the certificates stay as they were" in said(log)
+    async with associate(address, tls=two) as another:
+        assert await echo(another) == 0
+
+    write(pki.node, pki.ca, 'client_auth = "none"')
+    await hang_up()
+    async with associate(address, tls=ClientTLS(ca=pki.ca.path)) as another:
+        assert await echo(another) == 0
+
+    written(tmp_path, "")
+    await hang_up()
+    assert "needs a certificate: tls.certificate, --tls-cert; the certificates stay" in said(log)
+    async with associate(address, tls=ClientTLS(ca=pki.ca.path)) as another:
+        assert await echo(another) == 0
+    await service.stopService()
+
+
+def test_h_t11_whom_peers_have_their_certificates_from(
+    log: Sequence[LogEvent], pki: PKI, tmp_path: Path
+) -> None:
+    """The context that a collector of audit records has, it keeps, and another `ca` is in it."""
+    secured = Secured(NodeTLS(ca=(pki.ca.path,)), listens=False)
+    collector, peers = secured.client((pki.ca.path,)), secured.client()
+    secured.renew(NodeTLS(ca=(pki.other_ca.path,)))
+    assert secured.client() is peers
+    assert secured.client((pki.ca.path,)) is collector
+    assert [each._loaded.authorities for each in (collector, peers)] == [
+        (pki.ca.issued.certificate,),
+        (pki.other_ca.issued.certificate,),
+    ]
+
+
 def test_h_t11_a_certificate_that_one_side_cannot_use_changes_neither(
     log: Sequence[LogEvent], pki: PKI, tmp_path: Path
 ) -> None:
