@@ -122,18 +122,19 @@ class AcceptorFactory(ServerFactory):
 
     def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
         """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
+        why = ""
         if self._drain is not None:
             reason = _TEMPORARY_CONGESTION
-        elif (
-            self._associated.total() >= self.limits.associations
-            or (host and self._associated[host] >= self.limits.associations_per_address)
-            or (share and self._shares[share.name] >= share.associations)
+        elif self._associated.total() >= self.limits.associations or (
+            host and self._associated[host] >= self.limits.associations_per_address
         ):
             reason = _LOCAL_LIMIT_EXCEEDED
+        elif share and self._shares[share.name] >= share.associations:
+            reason, why = _LOCAL_LIMIT_EXCEEDED, "its associations are used up"
         else:
             return None
         return AssociateRJ(
-            RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, reason
+            RejectResult.TRANSIENT, RejectSource.SERVICE_PROVIDER_PRESENTATION, reason, why
         )
 
     def established(self, waited_as: str, host: str, share: Share | None) -> None:
@@ -392,10 +393,13 @@ class _Connection:
         self._drop_admission()
 
     def _ended(self, reason: AssociationError, peer: Peer) -> None:
+        assert self.association is not None
+        performed = str(self.association.performed)
         self._factory.log.info(
-            "{peer}: {reason}; {received} bytes received, {sent} sent",
+            "{peer}: {reason}; {performed}{received} bytes received, {sent} sent",
             peer=peer,
             reason=reason.args[0],  # without the peer, once more
+            performed=f"{performed}; " if performed else "",
             received=self.protocol.bytes_received,
             sent=self.protocol.bytes_sent,
         )

@@ -30,14 +30,9 @@ from dimse.performing import SCP, Peer
 from dimse.reading import Reading
 from dimse.sending import Outbox, Source
 from dimse.sop_classes import serves
+from dimse.tally import Tally
 from dimse.ul.explanation import explain, missing_context
-from dimse.ul.negotiation import (
-    AcceptedContext,
-    agreed_extended,
-    agreed_window,
-    refusals,
-    settle,
-)
+from dimse.ul.negotiation import AcceptedContext, agreed_extended, agreed_window, refusals, settle
 from dimse.ul.pdu import AssociateAC, AssociateRQ, PDataTF, UserInformation
 from dimse.ul.pdv import MessageReader, fragment_length
 from dimse.ul.protocol import UpperLayerProtocol
@@ -52,7 +47,8 @@ class Association:
     `is_requestor` our side; `user` is who was verified to be the user of the peer, None where
     nobody was. `request_pdu` and `answer_pdu` made it, `extended` is what the acceptor
     answered to the extended negotiation, by SOP class. `window` holds how many operations we may
-    invoke, and perform, at a time. `limits` are those it lives by, `events` what it tells.
+    invoke, and perform, at a time. `limits` are those it lives by, `events` what it tells;
+    `performed` counts what the peer has asked for.
     `ended` is None until the association is over and then says why. As an async context manager it
     releases, or aborts when its body raises.
     """
@@ -87,6 +83,7 @@ class Association:
         self.events = protocol.events
         self.seconds = clock.seconds
         self.ended: AssociationError | None = None
+        self.performed = Tally()
         self._protocol = protocol
         self._join_parts(list(scps))
         self._receiver: Invoker | Performer = self._performer

@@ -51,11 +51,6 @@ class Asked:
         uid = self._uid("SOPInstanceUID")
         return f"{name} of {escaped(uid or self._uid('SOPClassUID'))}"
 
-    @property
-    def names_an_instance(self) -> bool:
-        """Whether it is about one SOP instance."""
-        return bool(self._uid("SOPInstanceUID"))
-
     def _uid(self, which: str) -> str:
         values = (self.elements.get(who + which) for who in ("Affected", "Requested"))
         return next((value for value in values if isinstance(value, str)), "")
@@ -207,7 +202,7 @@ class Performance:
     def abort(self, reason: AssociationError) -> None:
         """The association is over."""
         if self._sink is not None:
-            self._say(f"not received, {reason.args[0]}", failed=True)
+            self._say(f"not received, {reason.args[0]}", LogLevel.warn)
         self._stop_timer()
         self._drop(reason)
         self._cancel_finishing()
@@ -338,7 +333,8 @@ class Performance:
         status = self._status(outcome.status)
         text = f"{status} {outcome.comment}".rstrip()
         if self._stage.over:
-            self._say(f"{text}, but the peer was not told", failed=not status.is_success)
+            text += ", but the peer was not told"
+            self._say(text, LogLevel.info if status.is_success else LogLevel.warn)
             return
         try:
             command, source = self._encoded(outcome)
@@ -353,7 +349,7 @@ class Performance:
         self._stage.respond(self, self.asked.context.context_id, command, source)
         if self._command is not None:
             self._command.stop(status=int(status))
-        self._say(text, failed=not (status.is_success or status == CANCEL))  # not waited for
+        self._count(status, text)  # not waited for
 
     def _encoded(self, outcome: Outcome) -> tuple[bytes, Whole | None]:
         """The command set and the data set of a response."""
@@ -374,16 +370,23 @@ class Performance:
         syntax = self.asked.context.abstract_syntax if request is None else request.sop_class_uid
         return Status(code, operation, service_of(syntax))
 
-    def _say(self, outcome: str, *, failed: bool) -> None:
-        """A line in the log for each instance, and for each request that failed."""
-        if failed or self.asked.names_an_instance:
-            self._log.emit(
-                LogLevel.warn if failed else LogLevel.info,
-                "{peer}: {asked}: {outcome}",
-                peer=self._stage.association.peer,
-                asked=self.asked,
-                outcome=outcome,
-            )
+    def _count(self, status: Status, outcome: str) -> None:
+        """The end of the association tells how many there were; aloud the log tells the first of
+        those that failed alike, for there may be a hundred thousand."""
+        performed = self._stage.association.performed
+        performed.count(status)
+        fine = status.is_success or status == CANCEL
+        news = not fine and performed.is_news(f"{status.operation} {outcome}")
+        self._say(outcome, LogLevel.warn if news else LogLevel.debug)
+
+    def _say(self, outcome: str, level: Any) -> None:
+        self._log.emit(
+            level,
+            "{peer}: {asked}: {outcome}",
+            peer=self._stage.association.peer,
+            asked=self.asked,
+            outcome=outcome,
+        )
 
     def _report(self, failure: Failure) -> None:
         """An exception that no contract names: a bug of whoever performs the request."""

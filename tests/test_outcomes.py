@@ -1,5 +1,6 @@
 """What a request came to: the log, and what a performer may do after its end."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from dimse.errors import StatusError
 from dimse.message import command
 from dimse.ul.pdu import PDataTF
 from tests.memory import Net, RawPeer, RecordingSink
-from tests.scripted import COMMAND, ECHO, LAST, RQ, STORE, data, p_data
+from tests.scripted import COMMAND, ECHO, LAST, RELEASE_RQ, RQ, STORE, data, p_data
 from tests.wire import CT_STORAGE
 
 
@@ -24,17 +25,43 @@ def client(net: Net) -> RawPeer:
     return client
 
 
+def failing(comment: str) -> Callable[[RecordingSink], Deferred[int]]:
+    return lambda sink: fail(StatusError(0xA700, comment))
+
+
 def lines(net: Net) -> list[tuple[LogLevel, str]]:
     return [(event["log_level"], formatEvent(event)) for event in net.events]
 
 
 class TestLog:
-    """A line for each instance, and for each request that failed."""
+    """A line for each request, aloud for the first of those that failed alike, and their number."""
 
     def test_stored(self, net: Net, client: RawPeer):
-        client.send(STORE, data(b"ab"), ECHO)
+        client.send(STORE, data(b"ab"))
         line = "MODALITY@10.0.0.1:4242: C-STORE-RQ of 1.2.3: 0x0000 (Stored)"
-        assert lines(net) == [(LogLevel.info, line)]
+        assert lines(net) == [(LogLevel.debug, line)]
+
+    def test_the_end_says_what_was_done(self, net: Net, client: RawPeer):
+        client.send(STORE, data(b"ab"), ECHO, STORE, data(b"ab"))
+        net.scp.on_finish = lambda sink: fail(StatusError(0x0111))
+        client.send(STORE, data(b"ab"))
+        client.send(RELEASE_RQ)
+        *_, (level, line) = lines(net)
+        assert level is LogLevel.info
+        assert line.startswith(
+            "MODALITY@10.0.0.1:4242: the peer released the association; 1 C-ECHO, "
+            "2 instances stored, 1 refused with 0x0111; "
+        )
+
+    def test_one_aloud_of_those_that_fail_alike(self, net: Net, client: RawPeer):
+        """What differs is told of eight times: peers have a say in the texts."""
+        for comment, loud in (("full", 1), ("used up", 1), *((f"{n}", n < 6) for n in range(9))):
+            net.scp.on_finish = failing(comment)
+            for _ in range(3):
+                client.send(STORE, data(b"ab"))
+            levels = [level for level, _ in lines(net)]
+            net.events.clear()
+            assert levels == [LogLevel.warn if loud else LogLevel.debug, *[LogLevel.debug] * 2]
 
     def test_failed(self, net: Net, client: RawPeer):
         net.scp.on_finish = lambda sink: fail(StatusError(0xA700, "full"))

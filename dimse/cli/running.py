@@ -109,6 +109,7 @@ def _begin_log(verbosity: Verbosity) -> None:
     whole = verbosity is Verbosity.DEBUG
     levels = LogLevelFilterPredicate(LogLevel.debug if whole else LogLevel.critical)
     levels.setLogLevelForNamespace("dimse", LogLevel.debug if whole else LogLevel.info)
+    levels.setLogLevelForNamespace("dimse.performance", LogLevel.debug)  # each instance of a C-GET
 
     @provider(ILogObserver)
     def observe(event: LogEvent) -> None:

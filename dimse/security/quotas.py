@@ -48,12 +48,14 @@ class Meter:
     day: Window = field(default_factory=lambda: Window(DAY))
     receiving: int = 0
 
-    def has_room(self, amount: int, now: float, per_hour: int | None, per_day: int | None) -> bool:
-        """Whether `amount` bytes more may come."""
+    def used_up(self, amount: int, now: float, per_hour: int | None, per_day: int | None) -> str:
+        """Which quota of a peer, by its key, keeps `amount` bytes more from coming; "" if none."""
         amount += self.receiving
-        return (per_hour is None or self.hour.used(now) + amount <= per_hour) and (
-            per_day is None or self.day.used(now) + amount <= per_day
-        )
+        if per_hour is not None and self.hour.used(now) + amount > per_hour:
+            return "bytes_per_hour"
+        if per_day is not None and self.day.used(now) + amount > per_day:
+            return "bytes_per_day"
+        return ""
 
     def received(self, amount: int, now: float) -> None:
         """An instance is whole."""

@@ -72,13 +72,9 @@ class Permitted:
         return self._scp.perform(operation)
 
     def _check_room(self, amount: int) -> None:
-        peer = self._peer
-        if not self._meter.has_room(
-            amount, self._seconds(), peer.bytes_per_hour, peer.bytes_per_day
-        ):
-            raise StatusError(
-                OUT_OF_RESOURCES, "the bytes per hour or day of this peer are used up"
-            )
+        peer, now = self._peer, self._seconds()
+        if key := self._meter.used_up(amount, now, peer.bytes_per_hour, peer.bytes_per_day):
+            raise StatusError(OUT_OF_RESOURCES, f"{key} of this peer is used up")
 
 
 class _Metered:

@@ -19,7 +19,7 @@ from typing import Any
 from pydicom import Dataset
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from dimse.errors import (
@@ -408,10 +408,14 @@ def _say_ended(operation: Operation, error: AssociationError) -> None:
 
 
 def _say_failed(operation: Operation, result: SendResult) -> None:
-    _log.warn(
+    """Aloud for the first of those that failed alike; the end counts them."""
+    name = operation.request.NAME.removesuffix("-RQ")
+    news = operation.association.performed.is_news(f"{name} {result.error}")
+    _log.emit(
+        LogLevel.warn if news else LogLevel.debug,
         "{peer}: {operation} of {uid}: not sent: {error}",
         peer=operation.peer,
-        operation=operation.request.NAME.removesuffix("-RQ"),
+        operation=name,
         uid=result.sop_instance_uid or "an unknown instance",
         error=result.error,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydicom.uid import CTImageStorage, MRImageStorage
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 import dimse
 from dimse import STUDY_ROOT, StatusError
@@ -122,7 +122,9 @@ class TestHowMuch:
         """RJ(2,3,2); another one has room, and so has it when one has left."""
         node = one(network, kept, associations=2)
         first, _ = node.taken("PEER"), node.taken("PEER")
-        assert node.refused("PEER") == (2, 3, 2)
+        with capturedLogs() as events:
+            assert node.refused("PEER") == (2, 3, 2)
+        assert (formatEvent(events[0]) or "").endswith(": its associations are used up")
         assert node.taken("OTHER")
         network.result(first.release())
         assert node.taken("PEER")
@@ -157,8 +159,13 @@ class TestHowMuch:
         association = node.taken("PEER", contexts=[(CTImageStorage, [EXPLICIT])])
         large = [data_set(f"{uid}.{n}", PatientComments="x" * 1000) for n in range(3)]
         assert network.result(dimse.store(association, large[0])) == 0
-        with pytest.raises(StatusError, match="0xA700"):
-            network.result(dimse.store(association, large[1]))
+        with capturedLogs() as events:
+            for _ in range(3):
+                with pytest.raises(StatusError, match="0xA700"):
+                    network.result(dimse.store(association, large[1]))
+        warned = [each for each in events if each["log_level"] is LogLevel.warn]
+        (line,) = map(formatEvent, warned)
+        assert str(line).endswith(f"{quota} of this peer is used up")
         assert network.result(dimse.store(association, data_set(f"{uid}.9"))) == 0
         network.advance(period * 62 / 60)
         association = node.taken("PEER", contexts=[(CTImageStorage, [EXPLICIT])])
