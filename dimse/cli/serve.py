@@ -40,7 +40,8 @@ def _serve(options: Options) -> None:
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
     running: Any = reactor
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
+    observer = options.threshold.kept(textFileLogObserver(sys.stderr))
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     try:
         node = makeService(options)
         node.privilegedStartService()

@@ -70,6 +70,7 @@ class Configuration:
     unknown_matches: bool = False
     worklist: Path | None = None
     study_timeout: float = 60
+    log_level: str = "info"
     audit: AuditRules = field(default_factory=AuditRules)
     identity: IdentityRules = field(default_factory=IdentityRules)
     limits: Limits = field(default_factory=Limits)
@@ -153,6 +154,7 @@ FIELDS = {
     ("query", "unknown_matches"): "unknown_matches",
     ("worklist", "folder"): "worklist",
     ("studies", "timeout"): "study_timeout",
+    ("log", "level"): "log_level",
 }
 """The fields of `Configuration` by section and key; other sections are fields as a whole."""
 

@@ -14,6 +14,7 @@ from dimse.security.profiles import (
 from dimse.security.spool import SPOOL_SIZE
 from dimse.server import kinds
 from dimse.server.kinds import Key
+from dimse.server.log import LEVELS
 from dimse.server.peer_keys import PEER_KEYS
 
 REPEATED = ("listeners", "peers")
@@ -193,6 +194,15 @@ KEYS: tuple[Key, ...] = (
         "that brought its last instance",
         "`60`",
         "--study-timeout",
+    ),
+    Key(
+        "log",
+        "level",
+        kinds.one_of(LEVELS),
+        "from which level on is logged; "
+        + "; ".join(f"`{name}`: {doc}" for name, doc in LEVELS.items()),
+        "`info`",
+        "--log-level",
     ),
     Key(
         "audit",

@@ -18,6 +18,7 @@ from dimse.security.profiles import CLIENT_AUTHENTICATION, DICOM_TLS_PORT, PROFI
 from dimse.server import kinds
 from dimse.server.config import Configuration, read_configuration
 from dimse.server.kinds import Kind
+from dimse.server.log import LEVELS, Threshold
 from dimse.server.tls import NodeTLS, Secured
 from dimse.uids import is_uid
 from dimse.ul.negotiation import is_ae_title
@@ -172,6 +173,14 @@ class Options(UsageOptions):
             _seconds,
         ],
         [
+            "log-level",
+            None,
+            "info",
+            "from which level on is logged; "
+            + "; ".join(f"{name}: {doc}" for name, doc in LEVELS.items()),
+            _of(kinds.one_of(LEVELS)),
+        ],
+        [
             "tls-port",
             None,
             None,
@@ -260,6 +269,7 @@ class Options(UsageOptions):
         """Join the options with the file."""
         try:
             self.configuration = self.joined()
+            self.threshold = Threshold(self.configuration.log_level)
             self.tls = Secured(
                 self.configuration.tls, listens=bool(self.configuration.tls_endpoints)
             )
@@ -338,6 +348,7 @@ _OPTIONS = {
     "index": "index",
     "worklist": "worklist",
     "study_timeout": "study-timeout",
+    "log_level": "log-level",
 }
 """Fields of `Configuration` that an option of its own takes the place of."""
 

@@ -12,7 +12,7 @@ from dimse.server.keys import KEYS
 from dimse.server.options import Options
 from dimse.server.peers import PeerBook
 
-RENEWED = ("peers", "tls")
+RENEWED = ("peers", "tls", "log")
 """The sections of the file that are taken while the node runs."""
 
 _log = Logger()
@@ -43,6 +43,7 @@ def _read(options: Options) -> Configuration | None:
 
 
 def _take(configuration: Configuration, options: Options, peers: PeerBook) -> None:
+    options.threshold.set(configuration.log_level)
     try:
         options.tls.reach(configuration.peers)
     except MisuseError as error:

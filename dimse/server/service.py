@@ -50,6 +50,8 @@ def makeService(options: Options) -> Node:
 
 def _made(options: Options) -> Node:
     _silence_pydicom()
+    if options.parent is not None:  # twistd's
+        options.threshold.before()
     from twisted.internet import reactor  # late, for whoever imports it installs it
 
     clock: Any = reactor

@@ -58,6 +58,9 @@ ALL = """
     [studies]
     timeout = "2 min"
 
+    [log]
+    level = "warn"
+
     [audit]
     syslog = "tls://audit.example"
     ca = ["audit-ca.pem", "/etc/ca.pem"]

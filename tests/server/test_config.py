@@ -58,6 +58,7 @@ class TestFile:
             unknown_matches=True,
             worklist=file.parent / "items",
             study_timeout=120,
+            log_level="warn",
             audit=AuditRules(
                 syslog="tls://audit.example:6514",
                 ca=(file.parent / "audit-ca.pem", Path("/etc/ca.pem")),
@@ -179,6 +180,7 @@ class TestOptions:
             (["--durability", "full"], "durability", "full"),
             (["--transfer-syntax", "1.2"], "transfer_syntaxes", ["1.2"]),
             (["--index", "sqlite:///i"], "index", "sqlite:///i"),
+            (["--log-level", "debug"], "log_level", "debug"),
         ],
     )
     def test_one_that_is_given(self, file: Path, args: list[str], field: str, value: object):
