@@ -112,7 +112,7 @@ def _unusable(file: Path, configuration: Configuration) -> Iterator[str]:
     try:
         Options().parseOptions(["--config", str(file)])  # type: ignore[no-untyped-call]
     except UsageError as error:
-        yield str(error)
+        yield from str(error).splitlines()
     try:
         Users(configuration.identity, Clock())
     except MisuseError as error:

@@ -63,6 +63,9 @@ def changed(before: Configuration, after: Configuration) -> Iterator[str]:
     where = [(each.endpoints, each.tls_endpoints) for each in (before, after)]
     if where[0] != where[1]:
         yield "[[listeners]]"
+        without = [each.tls.certificate is None for each in (before, after)]
+        if without[0] != without[1]:  # with one, and no listeners in the file, TLS is listened for
+            yield "[tls] certificate"
     for section, name in ((key.section, key.name) for key in KEYS):
         if section not in ("listeners", *RENEWED):
             old, new = (_value(each, section, name) for each in (before, after))

@@ -116,3 +116,14 @@ def test_check_tells_what_the_node_would_not_work_with(file: Path, more: str, wh
     done = run("check", file)
     assert done.exit_code == 1
     assert why in done.output
+
+
+def test_check_says_each_thing_on_a_line_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "dimse.toml"
+    file.write_text('[tls]\ncertificate = "gone.pem"\ncrl = "gone.crl"\n', "utf-8")
+    done = run("check", file)
+    assert done.exit_code == 1
+    certificate, crl, client_auth = done.stderr.splitlines()
+    assert certificate == f"{file}: {tmp_path}/gone.pem: No such file or directory"
+    assert crl == f"{file}: {tmp_path}/gone.crl: No such file or directory"
+    assert client_auth.startswith(f"{file}: client_auth 'require' needs ca")

@@ -101,6 +101,15 @@ def test_why_the_peer_refused_is_told_to_who_asks(
 
 
 @pytest.mark.peer
+def test_verbose_names_each_instance(archive: Archive) -> None:
+    """Which for a node are details, for it receives a hundred thousand of them."""
+    done = get(archive, "--ignore", "-v")
+    assert done.returncode == 0
+    received = re.findall(r"C-STORE-RQ of ([\d.]+): 0x0000", done.stderr)
+    assert len(received) == len(set(received)) == int(done.stdout.split()[0])
+
+
+@pytest.mark.peer
 class TestDcmqrscp:
     @pytest.mark.parametrize(
         "options",

@@ -14,6 +14,7 @@ from dimse import Limits, associate
 from dimse.server.config import Configuration
 from dimse.server.keys import KEYS
 from dimse.server.reload import RENEWED, changed
+from dimse.server.tls import NodeTLS
 from tests.server.configurations import ALL, read
 from tests.server.nodes import hang_up, made
 
@@ -41,6 +42,7 @@ class TestChanged:
         found = list(changed(Configuration(), read(file, ALL)))
         assert [each for each in found if "[limits]" not in each] == [
             "[[listeners]]",
+            "[tls] certificate",
             *(
                 f"[{key.section}] {key.name}"
                 for key in KEYS
@@ -52,6 +54,14 @@ class TestChanged:
     def test_every_limit(self, limit: Any):
         other = Configuration(limits=Limits(**{limit.name: limit.default * 2}))
         assert list(changed(Configuration(), other)) == [f"[limits] {limit.name}"]
+
+    def test_a_certificate_by_which_it_would_listen_with_tls(self, tmp_path: Path):
+        """Though the file names no listener before or after; another certificate is renewed."""
+        tls = [NodeTLS(certificate=tmp_path / name) for name in ("one.pem", "two.pem")]
+        first, second = (Configuration(tls=each, tls_endpoints=["tcp:2762"]) for each in tls)
+        plain = Configuration(endpoints=["tcp:11112"])
+        assert list(changed(plain, first)) == ["[[listeners]]", "[tls] certificate"]
+        assert list(changed(first, second)) == []
 
     def test_nothing(self, file: Path):
         assert list(changed(read(file, ALL), read(file, ALL))) == []
