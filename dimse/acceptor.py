@@ -122,13 +122,12 @@ class AcceptorFactory(ServerFactory):
 
     def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
         """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
-        why = ""
         if self._drain is not None:
-            reason = _TEMPORARY_CONGESTION
+            reason, why = _TEMPORARY_CONGESTION, ""
         elif self._associated.total() >= self.limits.associations or (
             host and self._associated[host] >= self.limits.associations_per_address
         ):
-            reason = _LOCAL_LIMIT_EXCEEDED
+            reason, why = _LOCAL_LIMIT_EXCEEDED, ""
         elif share and self._shares[share.name] >= share.associations:
             reason, why = _LOCAL_LIMIT_EXCEEDED, "its associations are used up"
         else:
