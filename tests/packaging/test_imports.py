@@ -23,12 +23,11 @@ FILES = [
         for f in (ROOT / "dimse" / part).glob("*.py")
     ),
 ]
+TWISTED = {"handshake", "protocol", "tcp", "timers", "tracing", "turns", "writing"}  # of dimse.ul
 PURE = [
     ".".join(f.with_suffix("").parts).removesuffix(".__init__")
     for f in FILES
-    # where Twisted begins
-    if f.name
-    not in {"handshake.py", "protocol.py", "tcp.py", "timers.py", "tracing.py", "turns.py"}
+    if f.stem not in TWISTED
 ]
 
 
