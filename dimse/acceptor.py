@@ -25,6 +25,7 @@ from dimse.errors import (
 from dimse.events import Span
 from dimse.limits import Limits
 from dimse.performing import SCP, Peer, escaped
+from dimse.security.addresses import counted_as
 from dimse.security.audit import NODE_AUTHENTICATION
 from dimse.security.trail import AuditTrail
 from dimse.ul import tcp, tracing
@@ -90,10 +91,11 @@ class AcceptorFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> UpperLayerProtocol | None:
         """The acceptor's side of a connection; None closes it at once."""
-        host = _host(addr)
+        host = _counted(addr)
         most = self.limits.connections_per_address
         if (host and self._waiting[host] >= most) or not self._has_room(host):
-            self.log.warn("{host}: too many connections without association", host=host)
+            who = _host(addr)
+            self.log.warn("{host}: too many connections without association", host=who)
             return None
         connection = _Connection(self, host)
         self._waiting[host] += 1
@@ -121,7 +123,7 @@ class AcceptorFactory(ServerFactory):
         return True
 
     def refusal(self, host: str, share: Share | None = None) -> AssociateRJ | None:
-        """Why no association from `host` can be taken now (PS3.8 9.3.4, source 3)."""
+        """Why none from `host`, as limits count it, can be taken now (PS3.8 9.3.4, source 3)."""
         if self._drain is not None:
             reason, why = _TEMPORARY_CONGESTION, ""
         elif self._associated.total() >= self.limits.associations or (
@@ -137,7 +139,7 @@ class AcceptorFactory(ServerFactory):
         )
 
     def established(self, waited_as: str, host: str, share: Share | None) -> None:
-        """A connection that was counted for one host became an association of `host`.
+        """A connection that was counted for one host became an association of another.
 
         They differ behind a proxy that says for whom it speaks.
         """
@@ -286,7 +288,8 @@ class _Connection:
 
     def _decide(self, admission: Admission, request: AssociateRQ, peer: Peer) -> None:
         factory, address = self._factory, self.protocol.transport.getPeer()
-        answer = self._answer(request, _host(address), admission)
+        host = _counted(address)
+        answer = self._answer(request, host, admission)
         if isinstance(answer, AssociateRJ):
             self._reject(answer, request, peer)
             return
@@ -305,8 +308,8 @@ class _Connection:
             user=admission.user,
         )
         self.protocol.user = self.association
-        factory.established(self.host, _host(address), admission.share)
-        self.host, self.share = _host(address), admission.share
+        factory.established(self.host, host, admission.share)
+        self.host, self.share = host, admission.share
         self._negotiated("accepted", len(self.association.contexts))
         self._say_established(request, self.association, factory.policy(admission))
         self.association.when_ended().addCallback(self._ended, peer)
@@ -415,8 +418,13 @@ def _composed(scps: Iterable[SCP]) -> dict[str, SupportedContext]:
 
 
 def _host(address: object) -> str:
-    """The host that limits count; a UNIX socket has none, and only the totals bound it."""
+    """The host of an address; a UNIX socket has none."""
     return getattr(address, "host", None) or ""
+
+
+def _counted(address: object) -> str:
+    """What limits count as one host; a UNIX socket is none, and only the totals bound it."""
+    return counted_as(_host(address))
 
 
 def _leave(counter: Counter[str], host: str) -> None:

@@ -116,9 +116,9 @@ class Limits:
         "fragments without data in a row",
     )
     associations: int = _limit(500, "", "open at a time")
-    associations_per_address: int = _limit(100, "", "open at a time from one address")
+    associations_per_address: int = _limit(100, "", "open at a time from one address or IPv6 /64")
     connections: int = _limit(1000, "", "that have not asked for an association yet")
-    connections_per_address: int = _limit(100, "", "of those, from one address")
+    connections_per_address: int = _limit(100, "", "of those, from one address or IPv6 /64")
 
     def __post_init__(self) -> None:
         for each in fields(self):

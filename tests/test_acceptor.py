@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent
@@ -91,6 +91,23 @@ class TestConnections:
         net.client(factory)
         net.associated(factory, "10.0.0.2")
 
+    def test_of_ipv6_a_network_of_64_bits_is_one_address(self, net: Net):
+        """Who has one has 2^64 addresses in it (RFC 6177)."""
+        factory = net.acceptor(limits=Limits(connections_per_address=2))
+        clients = [net.client(factory, f"2001:db8::{number}") for number in (1, 2)]
+        beyond = IPv6Address("TCP", "2001:db8::ffff:3", 4242)
+        assert factory.buildProtocol(beyond) is None
+        assert formatEvent(net.events[-1]).startswith("2001:db8::ffff:3: too many connections")
+        net.client(factory, "2001:db8:0:1::1")
+        clients[0].link.cut()
+        net.raw(factory.buildProtocol(beyond), beyond.host)
+
+    def test_an_ipv4_address_is_one_also_over_ipv6(self, net: Net):
+        factory = net.acceptor(limits=Limits(connections_per_address=2))
+        for host in ("10.0.0.1", "::ffff:10.0.0.1", "::ffff:10.0.0.2"):
+            net.client(factory, host)
+        assert factory.buildProtocol(ADDRESS) is None
+
     def test_an_association_is_no_longer_one(self, net: Net):
         factory = net.acceptor(limits=Limits(connections=1))
         for _ in range(5):
@@ -137,10 +154,19 @@ class TestAssociations:
         assert rejected(net, factory) == LIMIT
         net.associated(factory, "10.0.0.2")
 
+    def test_of_ipv6_a_network_of_64_bits_is_one_address(self, net: Net):
+        factory = net.acceptor(limits=Limits(associations_per_address=2))
+        first, _ = (net.associated(factory, f"2001:db8::{number}") for number in (1, 2))
+        assert rejected(net, factory, "2001:db8::ffff:3") == LIMIT
+        net.associated(factory, "2001:db8:0:1::1")
+        leave(first)
+        net.associated(factory, "2001:db8::ffff:3")
+
     def test_nothing_is_kept_of_those_that_left(self, net: Net):
         factory = net.acceptor()
-        for number in range(5):
-            leave(net.associated(factory, f"10.0.0.{number}"))
+        for network in ("10.0.0.", "2001:db8::"):
+            for number in range(5):
+                leave(net.associated(factory, f"{network}{number}"))
         assert (factory._connections, factory._waiting, factory._associated) == ({}, {}, {})
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, execute
 
 from dimse import FileStore, QuerySCP, StorageSCP
@@ -76,6 +76,19 @@ def test_h_r01_a_crowd_does_not_keep_others_out(net: Net):
     assert factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1)) is None
     net.advance(LIMITS.artim)
     assert factory._waiting == {}
+
+
+def test_h_r01_a_crowd_of_ipv6_has_one_network(net: Net):
+    """Its addresses all differ, and it gives way all the same; at one that is larger, it does."""
+    factory = net.acceptor(limits=Limits(connections=4))
+    silent = [net.client(factory, f"2001:db8::{number}") for number in range(3)]
+    one = net.client(factory, "2001:db8:0:1::1")
+    two = net.client(factory, "2001:db8:0:1::2")  # three of the crowd, and one
+    net.run()
+    assert [client.closed for client in silent] == [True, False, False]
+    assert factory.buildProtocol(IPv6Address("TCP", "2001:db8:0:1::3", 1)) is None  # two and two
+    assert not one.closed
+    assert not two.closed
 
 
 def test_h_r01_who_gives_way_is_not_admitted_any_more(net: Net):
