@@ -21,12 +21,15 @@ from dimse.errors import (
     ConnectionLostError,
     MisuseError,
     TimedOutError,
+    TLSError,
 )
 from dimse.events import Span, Subscriber
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
-from dimse.performing import SCP, escaped
+from dimse.performing import SCP, Peer, escaped
+from dimse.security.audit import NODE_AUTHENTICATION
 from dimse.security.tls import ClientContext, ClientTLS
+from dimse.security.trail import AuditTrail
 from dimse.sop_classes import GET_SOP_CLASSES, SOP_CLASSES, STORAGE_SOP_CLASSES
 from dimse.ul import tracing
 from dimse.ul.identity import is_secret
@@ -50,6 +53,7 @@ class RequestorFactory(ClientFactory):
     """Makes the connection of one association; `established` fires with the `Association`.
 
     It fails with an `AssociationError`: rejected, aborted, lost, timed out. Cancelling it aborts.
+    `audit` is told when TLS comes to nothing.
     """
 
     noisy = False
@@ -62,6 +66,7 @@ class RequestorFactory(ClientFactory):
         clock: IReactorTime,
         scps: Iterable[SCP] = (),
         subscriber: Subscriber | None = None,
+        audit: AuditTrail | None = None,
     ) -> None:
         self.established: Deferred[Association] = Deferred(lambda _: self._cancelled())
         self.called_ae_title = request.called_ae_title
@@ -70,6 +75,7 @@ class RequestorFactory(ClientFactory):
         self._clock = clock
         self._scps = scps
         self._subscriber = subscriber
+        self._audit = audit
         self._span: Span | None = None
         self._protocol: UpperLayerProtocol | None = None
         self._address: IAddress | None = None
@@ -126,7 +132,18 @@ class RequestorFactory(ClientFactory):
         rejected = isinstance(error, AssociationRejectedError)
         self._negotiated("rejected" if rejected else "failed", 0)
         if not self.established.called:
+            self._say_unauthenticated(error)
             self.established.errback(error)
+
+    def _say_unauthenticated(self, error: AssociationError) -> None:
+        """Whoever is there, it is not known to be the peer (PS3.15 A.5.3.11)."""
+        if self._audit is None or self._protocol is None:
+            return
+        # With TLS 1.3 it may refuse our certificate when the handshake is over for us.
+        why = error.args[0] if isinstance(error, TLSError) else self._protocol.handshake.failure
+        if why:
+            peer = Peer.at(self.called_ae_title, self._address)
+            self._audit.alert(NODE_AUTHENTICATION, peer, f"when we connected to it: {why}")
 
     def _negotiated(self, result: str, accepted: int) -> None:
         if self._span is not None:
@@ -194,6 +211,7 @@ def associate(
     scps: Iterable[SCP] = (),
     subscriber: Subscriber | None = None,
     tls: ClientTLS | ClientContext | None = None,
+    audit: AuditTrail | None = None,
     reactor: Any = None,
 ) -> Associating:
     """Request an association (PS3.8 7.1, PS3.7 D.3).
@@ -210,7 +228,7 @@ def associate(
     user name, goes over TLS, over an endpoint of yours, which is yours to encrypt, or with
     `allow_plain_identity`. `scps` perform requests of the peer; `subscriber` gets the events of
     this association. With `tls` all is over TLS (PS3.15 B.12); through an endpoint its
-    `server_name` says whom to expect.
+    `server_name` says whom to expect, and `audit` is told when that comes to nothing.
 
     Fires with an `Association`, and can be entered: `async with associate(...) as association`
     releases it at the end, or aborts it for an exception. Fails with `AssociationRejectedError`,
@@ -239,7 +257,7 @@ def associate(
         )
     endpoint = _endpoint(peer, tls, limits, reactor)
     factory = RequestorFactory(
-        request, limits=limits, clock=reactor, scps=scps, subscriber=subscriber
+        request, limits=limits, clock=reactor, scps=scps, subscriber=subscriber, audit=audit
     )
     return Associating(_establish(peer, endpoint, factory, limits, reactor))
 

@@ -16,6 +16,7 @@ from dimse.archive.studies import EndedStudy
 from dimse.errors import DimseError
 from dimse.performing import escaped
 from dimse.retrying import retry
+from dimse.security.trail import AuditTrail
 from dimse.services.availability import AvailabilityNotification, AvailableInstance
 from dimse.services.commitment_information import Reference
 from dimse.services.partial_file import InThread
@@ -29,7 +30,8 @@ class Notifier:
     """Tells peers of every instance of a study that has ended, all of them ONLINE.
 
     `peers()` are those to tell, as they are now: where they are, by AE title. What is transient
-    is tried again; a peer that was not reached is not told later, and the log says so.
+    is tried again; a peer that was not reached is not told later, and the log says so. `audit` is
+    told of those that are not who they should be.
     """
 
     log = Logger()
@@ -40,11 +42,13 @@ class Notifier:
         in_thread: InThread,
         peers: Callable[[], Mapping[str, Destination]],
         clock: Any,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._index = index
         self._in_thread = in_thread
         self._peers = peers
         self._clock = clock
+        self._audit = audit
         self._running: set[Deferred[None]] = set()
         self._idle: Deferred[None] | None = None
 
@@ -100,6 +104,7 @@ class Notifier:
                 calling_ae_title=study.ae_title,
                 limits=to.limits,
                 tls=to.tls,
+                audit=self._audit,
                 reactor=self._clock,
             ),
             clock=self._clock,

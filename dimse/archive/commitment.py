@@ -22,6 +22,7 @@ from dimse.message.status import (
     RESOURCE_LIMITATION,
 )
 from dimse.performing import Operation, escaped
+from dimse.security.trail import AuditTrail
 from dimse.services.commitment import report
 from dimse.services.commitment_information import (
     TRANSACTION_UID,
@@ -78,7 +79,8 @@ class Commitments:
     A request is in the index before it is answered, and until its result was reported: on its
     own association while that is open, else on a new one to where `place(ae_title)` says, again
     and again until `ATTEMPTS` are over. What is committed is in the index, and its object was read
-    and is whole. `start` goes on with what an earlier run has left.
+    and is whole. `start` goes on with what an earlier run has left. `audit` is told of peers that
+    are not who they should be.
     """
 
     log = Logger()
@@ -90,12 +92,14 @@ class Commitments:
         in_thread: InThread,
         place: Callable[[str], Place | None],
         clock: Any,
+        audit: AuditTrail | None = None,
     ) -> None:
         self._index = index
         self._digest = digest
         self._in_thread = in_thread
         self._place = place
         self._clock = clock
+        self._audit = audit
         self._verifying = DeferredSemaphore(1)
         self._connecting = DeferredSemaphore(_AT_ONCE)
         self._running: dict[_Key, Deferred[None]] = {}
@@ -255,6 +259,7 @@ class Commitments:
                 calling_ae_title=request.ae_title,
                 limits=to.limits,
                 tls=to.tls,
+                audit=self._audit,
                 reactor=self._clock,
             )
         except DimseError as error:

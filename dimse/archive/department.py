@@ -56,14 +56,14 @@ class Department:
         self._ae_title: str | None = None
         self._open = self._serves = False
         self._audit = audit
-        self._commitments = Commitments(index, digest, in_thread, self._place_of, clock)
+        self._commitments = Commitments(index, digest, in_thread, self._place_of, clock, audit)
         self._steps = Steps(index, in_thread)
         items: list[WorklistItems] = [StoredWorklist(index)]
         if worklist is not None:
             items.append(WorklistFolder(worklist))
         self._finder = WorklistFinder(items, index, in_thread)
         self._on_study_end = on_study_end
-        self._notifier = Notifier(index, in_thread, notified, clock) if notified else None
+        self._notifier = Notifier(index, in_thread, notified, clock, audit) if notified else None
         self._studies: Studies | None = None
         if on_study_end is not None or notified is not None:
             end = partial(_end_study, index, in_thread)

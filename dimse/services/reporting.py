@@ -10,6 +10,7 @@ from dimse.limits import Limits
 from dimse.message.status import Status
 from dimse.requestor import associate
 from dimse.security.tls import ClientContext, ClientTLS
+from dimse.security.trail import AuditTrail
 from dimse.services.availability import AvailableInstance, notify_availability
 from dimse.services.commitment import report
 from dimse.services.commitment_information import CommitmentResult
@@ -24,6 +25,7 @@ def report_to(
     calling_ae_title: str,
     limits: Limits | None = None,
     tls: ClientTLS | ClientContext | None = None,
+    audit: AuditTrail | None = None,
     reactor: Any = None,
 ) -> "Deferred[Status]":
     """Report a result of storage commitment as `report` does, on a new association (PS3.4 J.3.3).
@@ -41,6 +43,7 @@ def report_to(
             calling_ae_title=calling_ae_title,
             limits=limits,
             tls=tls,
+            audit=audit,
             reactor=reactor,
         ) as association:
             return await report(association, result)
@@ -58,6 +61,7 @@ def notify_availability_to(
     calling_ae_title: str,
     limits: Limits | None = None,
     tls: ClientTLS | ClientContext | None = None,
+    audit: AuditTrail | None = None,
     reactor: Any = None,
 ) -> "Deferred[Status]":
     """Notify as `notify_availability` does, on a new association (PS3.4 R.3.2).
@@ -74,6 +78,7 @@ def notify_availability_to(
             calling_ae_title=calling_ae_title,
             limits=limits,
             tls=tls,
+            audit=audit,
             reactor=reactor,
         ) as association:
             reply = await notify_availability(

@@ -177,7 +177,8 @@ class RetrieveSCP:
     compressed, for that is what can always be sent.
 
     An instance that cannot be sent counts as failed, and the others go on; the log says why, and
-    the Error Comment of the final response why the first did. `audit` is told what was sent.
+    the Error Comment of the final response why the first did. `audit` is told what was sent, and
+    of destinations that are not who they should be.
     """
 
     def __init__(
@@ -315,6 +316,7 @@ class RetrieveSCP:
             progress=lambda _: operation.progressed(),
             move_originator=(operation.peer.ae_title, request.message_id),
             tls=to.tls,
+            audit=self._audit,
             reactor=self._reactor or operation.association.clock,
         )
 

@@ -30,6 +30,7 @@ from dimse.message.messages import MEDIUM
 from dimse.message.status import Status
 from dimse.requestor import Associating, associate
 from dimse.security.tls import ClientContext, ClientTLS
+from dimse.security.trail import AuditTrail
 from dimse.services.instance import Instance, uid_of
 from dimse.services.storage import store
 from dimse.ul.items import UserIdentityRQ
@@ -98,6 +99,7 @@ async def send(
     tls: ClientTLS | ClientContext | None = None,
     user_identity: UserIdentityRQ | None = None,
     allow_plain_identity: bool = False,
+    audit: AuditTrail | None = None,
     reactor: Any = None,
 ) -> AsyncGenerator[SendResult, None]:
     """Send files, folders, Datasets and Instances to `peer`, one result for each instance.
@@ -119,8 +121,8 @@ async def send(
     With `Limits.operations_invoked` above 1, so many instances are on their way at a time as the
     peer agrees to; the results keep the order of the instances.
 
-    `peer`, AE titles, `limits`, `tls`, `user_identity`, `allow_plain_identity` and `reactor` are
-    as in `associate`; `progress(count)` is called with each number of bytes read;
+    `peer`, AE titles, `limits`, `tls`, `user_identity`, `allow_plain_identity`, `audit` and
+    `reactor` are as in `associate`; `progress(count)` is called with each number of bytes read;
     `move_originator` is as in `store`, and with it what is on its way when the iteration is
     cancelled has its result first. Raises `MisuseError` for arguments that are wrong.
     """
@@ -135,6 +137,7 @@ async def send(
         tls=tls,
         user_identity=user_identity,
         allow_plain_identity=allow_plain_identity,
+        audit=audit,
         reactor=reactor,
     )
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)

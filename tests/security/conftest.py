@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dimse.security.trail import AuditTrail
 from dimse.testing import Network
 from tests.archive.archives import data_set, open_archive
-from tests.security.trails import NOW, Outlet, Site
+from tests.security.trails import Outlet, Site, audited
 
 
 @pytest.fixture
@@ -19,16 +18,9 @@ def outlet() -> Outlet:
 @pytest.fixture
 def site(tmp_path: Path, outlet: Outlet) -> Iterator[Site]:
     with Network() as network:
-        audited = AuditTrail(
-            [outlet],
-            "NODE",
-            clock=network.clock,
-            ae_titles=["ARCHIVE"],
-            host="pacs.example",
-            now=lambda: NOW,
-        )
-        with open_archive(tmp_path / "store", audit=audited) as archive:
-            yield Site(network, archive, audited, outlet)
+        trail = audited(network, outlet)
+        with open_archive(tmp_path / "store", audit=trail) as archive:
+            yield Site(network, archive, trail, outlet)
 
 
 @pytest.fixture

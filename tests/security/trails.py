@@ -42,6 +42,18 @@ class Outlet:
         return succeed(None)
 
 
+def audited(network: Network, outlet: Outlet) -> AuditTrail:
+    """The audit trail of a site."""
+    return AuditTrail(
+        [outlet],
+        "NODE",
+        clock=network.clock,
+        ae_titles=["ARCHIVE"],
+        host="pacs.example",
+        now=lambda: NOW,
+    )
+
+
 class Record(NamedTuple):
     """What counts of a message."""
 
