@@ -143,13 +143,17 @@ class StatusError(DimseError):
 class AssociationError(DimseError):
     """The association could not be established, or it is over.
 
-    `peer` is with whom, where that is known and not a part of the text.
+    `peer` is with whom, where that is known and not a part of the text. `may_expect_tls` tells that
+    the peer answered a request over plain TCP with a TLS alert, or with nothing at all.
     """
 
     peer: str = ""
+    may_expect_tls: bool = False
 
     def __str__(self) -> str:
         text = super().__str__()
+        if self.may_expect_tls:
+            text += " (the peer may expect TLS)"
         return f"{self.peer}: {text}" if self.peer else text
 
 
@@ -179,7 +183,8 @@ class AssociationRejectedError(AssociationError):
 
 
 class AssociationAbortedError(AssociationError):
-    """An A-ABORT ended the association; `by_peer` tells whose (PS3.8 9.3.8)."""
+    """An A-ABORT ended the association; `by_peer` tells whose, and `why` what we abort for
+    (PS3.8 9.3.8)."""
 
     def __init__(self, source: int, reason: int, *, by_peer: bool = True, why: str = "") -> None:
         who = "the peer" if by_peer else "us"
@@ -190,6 +195,7 @@ class AssociationAbortedError(AssociationError):
         self.source = source
         self.reason = reason
         self.by_peer = by_peer
+        self.why = why
 
 
 class ConnectionLostError(AssociationError):

@@ -7,7 +7,13 @@ from typing import Any, SupportsBytes
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
-from twisted.internet.interfaces import IAddress, IConnector, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
@@ -35,7 +41,7 @@ from dimse.ul import tracing
 from dimse.ul.identity import is_secret
 from dimse.ul.items import RoleSelection, SOPClassCommonExtendedNegotiation, UserIdentityRQ
 from dimse.ul.negotiation import IMPLICIT_VR_LITTLE_ENDIAN, propose
-from dimse.ul.pdu import AssociateAC, AssociateRJ, AssociateRQ
+from dimse.ul.pdu import TLS_ALERT, AssociateAC, AssociateRJ, AssociateRQ
 from dimse.ul.protocol import UpperLayerProtocol
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -132,8 +138,21 @@ class RequestorFactory(ClientFactory):
         rejected = isinstance(error, AssociationRejectedError)
         self._negotiated("rejected" if rejected else "failed", 0)
         if not self.established.called:
+            error.may_expect_tls = self._may_expect_tls(error)
             self._say_unauthenticated(error)
             self.established.errback(error)
+
+    def _may_expect_tls(self, error: AssociationError) -> bool:
+        """Whether it may be for want of TLS that there was no answer, or a strange one.
+
+        Some send an alert to who does not speak TLS, others close the connection.
+        """
+        protocol = self._protocol
+        if protocol is None or ISSLTransport.providedBy(protocol.transport):
+            return False
+        if isinstance(error, AssociationAbortedError):
+            return error.why == TLS_ALERT
+        return isinstance(error, ConnectionLostError) and not protocol.bytes_received
 
     def _say_unauthenticated(self, error: AssociationError) -> None:
         """Whoever is there, it is not known to be the peer (PS3.15 A.5.3.11)."""

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from dimse.errors import (
     AssociationAbortedError,
+    AssociationError,
     AssociationRejectedError,
     ConnectionLostError,
     MisuseError,
@@ -210,6 +211,56 @@ class TestOutcomes:
         server.link.advance(7)
         what = "the response time-out of 7 s ran out for C-ECHO-RQ"
         assert str(outcome.value) == f"ANY-SCP@NoneType: {what}"
+
+
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"  # fatal, protocol_version (RFC 8446 6)
+
+
+class TestMayExpectTLS:
+    """We speak plain DICOM, and the peer does not understand."""
+
+    @pytest.mark.parametrize(
+        ("end", "kind"),
+        [
+            (lambda server: server.close(), ConnectionLostError),
+            (lambda server: server.link.cut(), ConnectionLostError),
+            (lambda server: server.send(TLS_ALERT), AssociationAbortedError),
+        ],
+        ids=["closed", "reset", "alert"],
+    )
+    def test_there_was_no_answer_or_a_tls_alert(
+        self, net: Net, endpoint: Endpoint, end: Any, kind: type[AssociationError]
+    ):
+        outcome = attempt(net, endpoint)
+        end(endpoint.connected())
+        assert isinstance(outcome.value, kind)
+        assert outcome.value.may_expect_tls
+        assert str(outcome.value).endswith(" (the peer may expect TLS)")
+
+    @pytest.mark.parametrize(
+        "sent", [RJ, ABORT, ECHO, b"HTTP/1.1 400 Bad Request\r\n", b"\x02\0\0"]
+    )
+    def test_there_was_another_answer(self, net: Net, endpoint: Endpoint, sent: bytes):
+        outcome = attempt(net, endpoint)
+        server = endpoint.connected()
+        server.send(sent)
+        server.link.cut()
+        assert not outcome.value.may_expect_tls
+
+    def test_nobody_is_there(self, net: Net, endpoint: Endpoint):
+        outcome = attempt(net, endpoint)
+        endpoint.connecting.errback(ConnectionRefusedError())
+        assert not outcome.value.may_expect_tls
+
+    @pytest.mark.parametrize("sent", [b"", TLS_ALERT])
+    def test_there_was_an_association(self, net: Net, endpoint: Endpoint, sent: bytes):
+        outcome = attempt(net, endpoint)
+        server = endpoint.connected()
+        server.send(AC)
+        server.send(sent)
+        server.link.cut()
+        assert outcome.value.ended is not None
+        assert not outcome.value.ended.may_expect_tls
 
 
 class TestCancel:

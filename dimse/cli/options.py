@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dimse.cli import identity
-from dimse.cli.tls import TLS, TLS_PARAMETERS, taken
+from dimse.cli.tls import TLS, TLS_OPTION, TLS_PARAMETERS, taken
 from dimse.errors import AssociationError, MisuseError, TimedOutError
 from dimse.implementation import CALLED_AE_TITLE, CALLING_AE_TITLE
 from dimse.limits import Limits
@@ -67,8 +67,12 @@ class Target:
 
     def explain(self, error: AssociationError) -> str:
         """What happened to an association with it, and the option that could have helped."""
-        options = _LIMIT_OPTIONS.get(error.which) if isinstance(error, TimedOutError) else None
-        return f"{self}: {error.args[0]}" + (f" ({options[0]})" if options else "")
+        option = ""
+        if isinstance(error, TimedOutError) and error.which in _LIMIT_OPTIONS:
+            option = f" ({_LIMIT_OPTIONS[error.which][0]})"
+        elif error.may_expect_tls:
+            option = f" (the peer may expect TLS: {TLS_OPTION})"
+        return f"{self}: {error.args[0]}{option}"
 
 
 def takes_target(command: Command) -> Command:

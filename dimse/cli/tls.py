@@ -39,8 +39,12 @@ def taken(given: dict[str, Any]) -> TLS | None:
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+TLS_OPTION = "--tls"
+
 TLS_PARAMETERS = (
-    click.option("--tls", "+tla", "tls", is_flag=True, help="Use TLS; so does each option below."),
+    click.option(
+        TLS_OPTION, "+tla", "tls", is_flag=True, help="Use TLS; so does each option below."
+    ),
     click.option(
         "--tls-cert",
         "certificate",

@@ -153,7 +153,7 @@ async def _flights(
     """One association after the other, until all is sent or patience is at its end."""
     async for failed in plans.look_ahead():
         yield failed
-    patience = _PATIENCE
+    patience, associated = _PATIENCE, False
     while plans.waiting:
         flight = new_flight()
         flight.take(plans.waiting)
@@ -173,6 +173,8 @@ async def _flights(
                     flight.take(plans.waiting)
         except AssociationError as error:
             ended = error
+            ended.may_expect_tls = ended.may_expect_tls and not associated
+        associated = associated or flight.negotiated
         if flight.cancelled:
             raise CancelledError
         plans.waiting.extendleft(reversed(flight.batch))

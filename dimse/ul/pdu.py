@@ -392,8 +392,15 @@ PDU = AssociateRQ | AssociateAC | AssociateRJ | PDataTF | ReleaseRQ | ReleaseRP 
 PDUS: dict[int, type[PDU]] = {kind.PDU_TYPE: kind for kind in PDU.__args__}
 
 
-_STRANGERS = {0x16: ", TLS on a plain port?", **dict.fromkeys(b"DGHOP", ", HTTP?")}
-"""What else knocks, by its first byte: DELETE, GET, HEAD, OPTIONS, POST, PUT."""
+TLS_ALERT = "PDU type 15H, a TLS alert (PS3.8 9.3.1)"
+"""What is wrong with what comes from who was spoken to without TLS, and expects it."""
+
+_STRANGERS = {
+    0x15: TLS_ALERT,
+    0x16: "PDU type 16H, TLS on a plain port? (PS3.8 9.3.1)",
+    **{each: f"PDU type {each:02X}H, HTTP? (PS3.8 9.3.1)" for each in b"DGHOP"},
+}
+"""What else knocks, by its first byte: TLS, and DELETE, GET, HEAD, OPTIONS, POST, PUT."""
 
 
 def check_length(pdu_type: int, length: int, *, associate: int, p_data: int) -> None:
@@ -404,7 +411,7 @@ def check_length(pdu_type: int, length: int, *, associate: int, p_data: int) -> 
     """
     if pdu_type not in PDUS:
         raise ProtocolError(
-            f"PDU type {pdu_type:02X}H{_STRANGERS.get(pdu_type, '')} (PS3.8 9.3.1)",
+            _STRANGERS.get(pdu_type, f"PDU type {pdu_type:02X}H (PS3.8 9.3.1)"),
             AbortReason.UNRECOGNIZED_PDU,
             in_step=False,
         )

@@ -81,6 +81,15 @@ def test_why_not(server: Server, pki: PKI, tls: list[Any]):
         assert line.startswith(f"Error: 127.0.0.1:{server.port} (ANY-SCP): {why}")
 
 
+def test_without_tls(server: Server):
+    """The option is named that is missing."""
+    done = dimse("echo", "127.0.0.1", server.port)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: 127.0.0.1:{server.port} (ANY-SCP): the connection closed")
+    assert line.endswith(" (the peer may expect TLS: --tls)")
+
+
 def test_unverified(server: Server, pki: PKI, tmp_path: Path):
     shown = ["--tls-cert", pki.modality.path, "--tls-key", pki.modality.key_path]
     unverified = [*shown, "--tls-insecure-unverified"]

@@ -20,6 +20,7 @@ from dimse import (
 )
 from dimse import listen as listen_on
 from dimse.testing import Network
+from dimse.ul.pdu import Abort
 from tests.certificates import PKI
 from tests.memory import RecordingSCP
 from tests.scripted import RELEASE_RQ, RQ, STORE, data
@@ -42,6 +43,8 @@ def network() -> Iterator[Network]:
 def scp() -> RecordingSCP:
     return RecordingSCP()
 
+
+TLS_RECORD_OF_AN_ALERT = b"\x15\x03\x03\x00\x02\x02\x46"  # protocol_version (RFC 8446 6)
 
 OLD = {
     "TLS 1.0": {"versions": (SSL.TLS1_VERSION, SSL.TLS1_VERSION)},
@@ -91,6 +94,27 @@ def test_h_t05_tls_on_the_plain_port(network: Network, scp: RecordingSCP, pki: P
         network.associate(endpoint, tls=client_tls(pki))
     (line,) = lines(network)
     assert "no association: PDU type 16H, TLS on a plain port?" in line
+
+
+@pytest.mark.parametrize("sent", [b"", Abort(2, 1).encode(), TLS_RECORD_OF_AN_ALERT])
+def test_h_t05_what_comes_in_place_of_a_server_hello(
+    network: Network, pki: PKI, sent: bytes
+) -> None:
+    """Some close without a word, some with an A-ABORT; over TLS nobody may expect TLS."""
+    endpoint = network.endpoint()
+    peer = network.scripted_acceptor(endpoint)
+    pending = associate(endpoint, tls=client_tls(pki), reactor=network.clock)
+    network.run()
+    peer.transport.write(sent)
+    peer.close()
+    with pytest.raises(TLSError) as caught:
+        network.result(pending)
+    said = {
+        b"": "the peer closed the connection; is it a plain port?",
+        b"\x07": "what came is no TLS; plain DICOM?",
+        b"\x15": "the peer does not speak this version of TLS",
+    }
+    assert str(caught.value).endswith(f"no TLS: {said[sent[:1]]}")
 
 
 def test_h_t05_a_knock_is_not_worth_a_line(network: Network, scp: RecordingSCP, pki: PKI):

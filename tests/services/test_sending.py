@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory
 
 from dimse.errors import (
     AssociationAbortedError,
@@ -141,6 +142,26 @@ class TestResults:
             ConnectionLostError,
             ConnectionLostError,
         ]
+
+    @pytest.mark.parametrize("before", [0, 1])
+    def test_who_closes_without_an_answer_may_expect_tls(
+        self, archive: Archive, net: Net, before: int
+    ):
+        """But not if there was an association with him before."""
+        nobody: Any = Factory()
+        nobody.buildProtocol = lambda _: None
+
+        def close(_: object = None) -> None:
+            archive.factory = nobody
+            for link in net.links:
+                link.far.protocol.user.abort()
+
+        net.scp.on_write = close
+        if not before:
+            close()
+        *_, last = archive.send([instance(n) for n in range(3)])
+        assert isinstance(last.error, ConnectionLostError)
+        assert last.error.may_expect_tls is not bool(before)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
     def test_a_folder_that_cannot_be_read(self, archive: Archive, tmp_path: Path):
