@@ -1,6 +1,6 @@
 """The peers that a node knows: what each may ask of it, and where a C-MOVE sends to."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from shlex import quote
 from typing import Any
@@ -13,7 +13,16 @@ from dimse.admission import Admission, Requesting, Share
 from dimse.errors import AssociationRejectedError, RejectResult, RejectSource
 from dimse.limits import Limits
 from dimse.performing import SCP, escaped
-from dimse.security.access import UNIFORM, UNLISTED, Access, KnownPeer, Peers, Requestor, Verdict
+from dimse.security.access import (
+    LOOPBACK,
+    UNIFORM,
+    UNLISTED,
+    Access,
+    KnownPeer,
+    Peers,
+    Requestor,
+    Verdict,
+)
 from dimse.security.addresses import counted_as
 from dimse.security.certificate_names import names_of
 from dimse.security.identity import IVerifiedUser
@@ -32,6 +41,20 @@ _LOCAL_LIMIT_EXCEEDED = 2  # PS3.8 9.3.4, source 3
 
 def _of(scp: SCP, uid: str) -> SupportedContext | None:
     return scp.contexts.get(uid) or scp.otherwise(uid)
+
+
+def _remedies(key: str, peer: KnownPeer, who: Requestor) -> Iterator[str]:
+    """How it is let in, where it was the `key` of the configuration that kept it out."""
+    title, host = escaped(who.ae_title), who.host or LOOPBACK
+    place = f"[{host}]" if ":" in host else host
+    option = f"--peer {quote(f'{title}={place}')}"
+    if key == "node.unlisted":
+        yield f"{option} lets it in, --allow-any everybody"
+    elif key == "peers.addresses":  # which an option does not change
+        yield f'if it is {title} all the same, "{host}" among the addresses of that peer lets it in'
+    elif key == "peers.host":
+        both = f'addresses = ["{peer.host}", "{host}"] of that peer lets it come from both'
+        yield f"if it is {title} all the same, {option} moves it there, {both}"
 
 
 class PeerBook:
@@ -149,11 +172,7 @@ class PeerBook:
         count = self._refusals.count(counted_as(who.host), kind, self._clock.seconds())
         if count is None:
             return None
-        words = [f"{reason.text} ({reason.key})"]
-        if reason.key == "node.unlisted":
-            host = who.host if who.host else "loopback"
-            peer = quote(f"{escaped(who.ae_title)}={f'[{host}]' if ':' in host else host}")
-            words.append(f"--peer {peer} lets it in, --allow-any everybody")
+        words = [f"{reason.text} ({reason.key})", *_remedies(reason.key, verdict.peer, who)]
         if count > 1:
             words.append(f"{count - 1} more of this address were refused before")
         return "; ".join(words)

@@ -4,6 +4,7 @@ What is expected is written down here by hand; the node is asked for real, and w
 `dimse config explain` says is held against what the node did.
 """
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,46 @@ class TestDefault:
         (line,) = [line for each in events if "rejected" in (line := formatEvent(each) or "")]
         assert "--peer '$(x)=192.0.2.1' lets it in" in line
         assert "2 more of this address were refused before" in line
+
+    @pytest.mark.parametrize(
+        ("peer", "host", "remedy"),
+        [
+            (
+                KnownPeer(ae_title="CT 1", host="10.9.9.9", port=104),
+                "192.0.2.1",
+                "192.0.2.1 is not of its own: 10.9.9.9 (peers.host); if it is CT 1 all the same, "
+                "--peer 'CT 1=192.0.2.1' moves it there, "
+                'addresses = ["10.9.9.9", "192.0.2.1"] of that peer lets it come from both',
+            ),
+            (
+                KnownPeer(ae_title="CT 1", host="192.0.2.1", addresses=("10.1.0.0/16",)),
+                "2001:db8::1",
+                "2001:db8::1 is not of its own: 10.1.0.0/16 (peers.addresses); if it is CT 1 all "
+                'the same, "2001:db8::1" among the addresses of that peer lets it in',
+            ),
+            (
+                KnownPeer(ae_title="CT 1", addresses=("10.1.0.0/16",)),
+                "",
+                '"loopback" among the addresses of that peer lets it in',
+            ),
+        ],
+    )
+    def test_the_line_of_a_listed_peer_at_another_address_says_how_it_is_let_in(
+        self, network: Network, kept: Archive, peer: KnownPeer, host: str, remedy: str
+    ):
+        """Once in ten minutes; and what it says is true."""
+        node = Node(network, kept, Configuration(peers={"CT 1": peer}))
+        with capturedLogs() as events:
+            for _ in range(3):
+                assert node.refused("CT 1", host) == (1, 1, 3)
+        (line,) = [line for each in events if "rejected" in (line := formatEvent(each) or "")]
+        assert line.endswith(remedy)
+        place = host or "loopback"
+        ways = [replace(peer, addresses=(*peer.places, place))]
+        ways += [replace(peer, host=place)] if "--peer" in remedy else []
+        for mended in ways:
+            node = Node(network, kept, Configuration(peers={"CT 1": mended}))
+            assert outcome(node, "CT 1", host, "plain", None, "ARCHIVE")[0] == ""
 
     @pytest.mark.parametrize(
         ("configuration", "level", "what"),
