@@ -17,6 +17,7 @@ try:
     from dimse.server.explain import Origins, access_of, explanation, looked_up
     from dimse.server.identity import Users
     from dimse.server.options import Options
+    from dimse.server.weaknesses import weaknesses
 except (ImportError, UsageError) as error:  # the extra is not installed
     raise click.ClickException(f"it needs pip install 'dimse[server]' ({error})") from error
 
@@ -36,7 +37,8 @@ def command() -> None:
 def check(file: Path) -> None:
     """Check FILE, and what it names: certificates, passcodes, keys, host names of peers.
 
-    Exit code 1 tells that something is wrong, and stderr what, line by line.
+    Exit code 1 tells that something is wrong, and stderr what, line by line. What others might use,
+    such as a peer that is known by its title alone, is a warning there.
     """
     configuration = _read(file)
     wrong = [*_unusable(file, configuration), *_never_identified(configuration)]
@@ -47,6 +49,10 @@ def check(file: Path) -> None:
     missing = [name for name in names if not resolved(name)]
     for name in missing:
         click.echo(f"{file}: {name} does not resolve: its peer is refused until it does", err=True)
+    origins = Origins(file)
+    for weakness in weaknesses(configuration):
+        origin = origins.of(weakness.key, weakness.ae_title)
+        click.echo(f"{origin}: warning: {weakness.text}", err=True)
     access = access_of(configuration)
     click.echo(f"{len(access.peers)} peers; others: {access.for_unlisted}")
     if missing or wrong:

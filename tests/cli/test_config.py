@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dimse.cli.config import command
+from tests.certificates import PKI
 
 DOCUMENT = """\
 [node]
@@ -75,6 +76,105 @@ def test_explain_without_a_file() -> None:
 
 def test_check(file: Path) -> None:
     assert run("check", file).output == "1 peers; others: none\n"
+
+
+def warnings(file: Path, more: str) -> list[str]:
+    """What the check of a file with `more` in it warns of, as its lines say; it does not fail."""
+    file.write_text(more, "utf-8")
+    done = run("check", file)
+    assert done.exit_code == 0, done.output
+    return [line.removeprefix(f"{file}, line ") for line in done.stderr.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        'host = "10.1.0.5"',
+        'addresses = ["10.1.0.0/16"]',
+        'certificate_names = ["CN:ct1"]',
+        "services = []",
+    ],
+)
+def test_check_says_nothing_of_peers_that_are_bound(file: Path, bound: str) -> None:
+    assert warnings(file, f'[[peers]]\nae_title = "CT1"\n{bound}\n') == []
+
+
+@pytest.mark.parametrize(
+    "unbound",
+    [
+        "",
+        'addresses = ["0.0.0.0/0"]',
+        'addresses = ["10.1.0.5", "::/0"]',
+        "encrypted = true",
+        'services = ["store"]',
+    ],
+)
+def test_check_warns_of_peers_that_are_known_by_their_title_alone(file: Path, unbound: str) -> None:
+    assert warnings(file, f'[[peers]]\nae_title = "CT1"\n{unbound}\n') == [
+        "2: warning: peer CT1 is known by its title alone: whoever knows the title can be it; "
+        "give it addresses, or certificate_names"
+    ]
+
+
+def test_check_warns_of_peers_that_need_a_certificate_but_no_certain_one(
+    file: Path, pki: PKI
+) -> None:
+    """Unless something listens without TLS, where they need none."""
+    tls = f'[tls]\ncertificate = "{pki.node.path}"\nkey = "{pki.node.key_path}"\n'
+    tls += f'ca = "{pki.ca.path}"\n'
+    peer = '[[peers]]\nae_title = "CT1"\n'
+    plain = '[[listeners]]\nendpoint = "tcp:104"\n[[listeners]]\nendpoint="tcp:2762"\ntls=true\n'
+    for document, who in (
+        (tls + peer, "whoever has a certificate of tls.ca"),
+        (tls + plain + peer, "whoever knows the title"),
+        (tls + plain + peer + "encrypted = true\n", "whoever has a certificate of tls.ca"),
+        (tls + 'client_auth = "none"\n' + peer, "whoever knows the title"),
+    ):
+        *_, line = warnings(file, document)
+        assert f"CT1 is known by its title alone: {who} can be it" in line
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_check_takes_a_user_for_who_a_peer_is_if_he_proves_it(file: Path, names: bool) -> None:
+    passwords = file.parent / "passwords"
+    passwords.touch(0o600)
+    identity = f'[identity]\npasswords = "passwords"\nuser_names = {str(names).lower()}\n'
+    peer = '[[peers]]\nae_title = "CT1"\nidentity = "required"\n'
+    said = warnings(file, identity + peer)
+    assert [line.partition(": warning: ")[2][:11] for line in said] == (
+        ["a user name", "peer CT1 is"] if names else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ('[node]\nunlisted = "all"\n', "2: warning: peers that are not listed may do: all that"),
+        ("[identity]\nallow_plain = true\n", "2: warning: passcodes and tokens may come without"),
+        ("[identity]\nuser_names = true\n", "2: warning: a user name is believed without any"),
+        (
+            '[audit]\nsyslog = "udp://192.0.2.9"\n',
+            "2: warning: audit records name patients, and go to udp://192.0.2.9:514 as everybody",
+        ),
+    ],
+)
+def test_check_warns_of_what_else_is_open(file: Path, document: str, said: str) -> None:
+    (line,) = warnings(file, document)
+    assert line.startswith(said)
+
+
+def test_check_warns_of_tls_without_certificates(file: Path, pki: PKI) -> None:
+    tls = f'[tls]\ncertificate = "{pki.node.path}"\nkey = "{pki.node.key_path}"\n'
+    (line,) = warnings(file, f'{tls}client_auth = "none"\n[identity]\nallow_plain = true\n')
+    assert line == "4: warning: whoever connects over TLS needs no certificate"
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", '[audit]\nsyslog = "udp://localhost"\n', '[audit]\nsyslog = "udp://127.0.0.1"\n'],
+)
+def test_check_warns_of_nothing_else(file: Path, document: str) -> None:
+    assert warnings(file, document) == []
 
 
 def test_check_tells_of_names_that_do_not_resolve(
