@@ -67,12 +67,13 @@ class Target:
 
     def explain(self, error: AssociationError) -> str:
         """What happened to an association with it, and the option that could have helped."""
-        option = ""
-        if isinstance(error, TimedOutError) and error.which in _LIMIT_OPTIONS:
-            option = f" ({_LIMIT_OPTIONS[error.which][0]})"
+        text, option = f"{self}: {error.args[0]}", ""
+        if isinstance(error, TimedOutError):
+            text += f" for {error.request}" if error.request else ""
+            option, *_ = _LIMIT_OPTIONS.get(error.which, ("",))
         elif error.may_expect_tls:
-            option = f" (the peer may expect TLS: {TLS_OPTION})"
-        return f"{self}: {error.args[0]}{option}"
+            option = f"the peer may expect TLS: {TLS_OPTION}"
+        return f"{text} ({option})" if option else text
 
 
 def takes_target(command: Command) -> Command:

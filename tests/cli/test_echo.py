@@ -219,7 +219,10 @@ class TestFailures:
         done = dimse("echo", "127.0.0.1", recorder.port, "-td", 0.2)
         assert done.returncode == 1
         peer = f"127.0.0.1:{recorder.port} (ANY-SCP)"
-        assert done.stderr == f"Error: {peer}: the response time-out of 0.2 s ran out (-td)\n"
+        assert (
+            done.stderr
+            == f"Error: {peer}: the response time-out of 0.2 s ran out for C-ECHO-RQ (-td)\n"
+        )
 
     def test_connect_time_out(self, full: int) -> None:
         done = dimse("echo", "127.0.0.1", full, "-tn", 0.2)

@@ -166,7 +166,7 @@ class TestFailures:
         assert done.returncode == 1
         assert done.stdout.startswith("0 sent, 0 warnings, 3 failed, 2 skipped, 1 not sent; ")
         peer = f"127.0.0.1:{recorder.port} (ANY-SCP)"
-        why = f"{peer}: the response time-out of 0.3 s ran out (-td)"
+        why = f"{peer}: the response time-out of 0.3 s ran out for C-STORE-RQ (-td)"
         names = ("a.dcm", "b", "z.dcm")
         assert done.stderr.splitlines() == [f"{study / name}: {why}" for name in names]
 

@@ -1,6 +1,7 @@
 """The commands over TLS, each as a process of its own, to peers on 127.0.0.1."""
 
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,13 @@ def test_without_tls(server: Server):
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"Error: 127.0.0.1:{server.port} (ANY-SCP): the connection closed")
     assert line.endswith(" (the peer may expect TLS: --tls)")
+
+
+def test_a_port_that_says_nothing(pki: PKI):
+    """As one without TLS does that waits for the rest of a strange PDU."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = dimse("echo", "127.0.0.1", silent.getsockname()[1], "--tls", "-ta", 0.2)
+    assert done.stderr.endswith(" time-out of 0.2 s ran out for the TLS handshake (-ta)\n")
 
 
 def test_unverified(server: Server, pki: PKI, tmp_path: Path):
