@@ -13,7 +13,15 @@ import pytest
 import pytest_twisted
 from pynetdicom import AE
 
-from dimse import ClientTLS, ConnectionLostError, TLSError, associate, echo, store
+from dimse import (
+    AssociationError,
+    ClientTLS,
+    ConnectionLostError,
+    TLSError,
+    associate,
+    echo,
+    store,
+)
 from dimse.security.profiles import GROUPS
 from tests.archive.archives import data_set
 from tests.certificates import CLIENT, PKI, SERVER, Issued, rsa_key, signed_with_sha1
@@ -251,9 +259,23 @@ async def trusts(port: int, tls: ClientTLS) -> bool:
         await associate(f"localhost:{port}", tls=tls)
     except TLSError:
         return False
-    except ConnectionLostError:
-        return True
+    except ConnectionLostError as error:
+        return not error.may_expect_tls
     raise AssertionError("who has answered?")
+
+
+async def is_told_of_tls(port: int) -> bool:
+    """Whether our requestor hears that it was TLS that it lacked."""
+    with pytest.raises(AssociationError) as caught:
+        await associate(f"localhost:{port}")
+    return caught.value.may_expect_tls
+
+
+@BOTH
+@pytest_twisted.ensureDeferred
+async def test_who_speaks_without_tls_is_told(pki: PKI, peers: Peers, version: str) -> None:
+    with s_server(pki.node, pki, version) as server:
+        assert await is_told_of_tls(server.port)
 
 
 SERVERS = {
@@ -354,6 +376,7 @@ async def test_dcmtk_storescp(pki: PKI, peers: Peers, tmp_path: Path) -> None:
         async with associate(address, [instance.SOPClassUID], tls=tls) as association:
             assert await store(association, instance) == 0
         assert len(list(tmp_path.iterdir())) == 1
+        assert await is_told_of_tls(server.port)
         with pytest.raises(TLSError):
             await associate(address, tls=ClientTLS(ca=pki.ca.path))
         with pytest.raises(TLSError, match="is signed by nobody that is trusted here"):
@@ -398,6 +421,7 @@ async def test_pynetdicom_acceptor(pki: PKI, peers: Peers) -> None:
         tls = ClientTLS(ca=pki.ca.path, certificate=good.path, key=good.key_path)
         async with associate(f"localhost:{port}", tls=tls) as association:
             assert await echo(association) == 0
+        assert await is_told_of_tls(port)
         with pytest.raises(TLSError, match="the peer wants to see a certificate of ours"):
             await associate(f"localhost:{port}", tls=ClientTLS(ca=pki.ca.path))
     finally:
