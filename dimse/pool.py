@@ -94,8 +94,13 @@ class AssociationPool:
     # Inside
 
     async def _run(self, work: Callable[[Association], Awaitable[T]]) -> T:
-        async with self.association() as association:
+        # Not `async with self.association()`: where a user is forgotten in the middle, the garbage
+        # collector may end that one's generator first, and closing this coroutine then raises.
+        association = await self._take()
+        try:
             return await work(association)
+        finally:
+            self._give_back(association)
 
     async def _take(self) -> Association:
         if self._closing:
