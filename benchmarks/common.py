@@ -9,9 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import psutil
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -19,6 +21,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from dimse import ClientTLS, blocking
+
+KIB, MIB = 1024, 1024 * 1024
 START_SECONDS = 30
 
 
@@ -53,11 +58,36 @@ def free_port() -> int:
         return port
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """A program that listens to `port` and writes into `folder`."""
+
+    port: int
+    folder: Path
+    process: psutil.Process
+
+    @property
+    def memory(self) -> int:
+        """Resident, in bytes."""
+        return int(self.process.memory_info().rss)
+
+    @property
+    def peak(self) -> int:
+        """The most memory that it had since `forget_peak`, as the kernel has seen it."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * KIB
+
+    def forget_peak(self) -> None:
+        """Its memory of now is the most (proc(5), clear_refs)."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+
 @contextmanager
-def server(
+def running(
     command: Callable[[int, Path], Sequence[str]], below: Path, **environment: str
-) -> Iterator[int]:
-    """Run a receiver that writes into a folder of its own `below` another; yields its port."""
+) -> Iterator[Receiver]:
+    """Run a receiver that writes into a folder of its own `below` another."""
     port, folder = free_port(), Path(tempfile.mkdtemp(dir=below))
     process = subprocess.Popen(
         command(port, folder),
@@ -68,11 +98,20 @@ def server(
     )
     try:
         _await_port(port)
-        yield port
+        yield Receiver(port, folder, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def server(
+    command: Callable[[int, Path], Sequence[str]], below: Path, **environment: str
+) -> Iterator[int]:
+    """The same; yields its port."""
+    with running(command, below, **environment) as receiver:
+        yield receiver.port
 
 
 def _await_port(port: int) -> None:
@@ -130,6 +169,22 @@ def timed(command: Sequence[str], **environment: str) -> float:
     # Without a time-out, for waiting with one looks only every 50 ms.
     subprocess.run(command, env=os.environ | environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begin
+
+
+def echo_times(port: int, over: Callable[[], bool], tls: ClientTLS | None = None) -> list[float]:
+    """Milliseconds of C-ECHOs, each with an association of its own, in order of their length."""
+    times = []
+    while not over():
+        begin = time.perf_counter()
+        with blocking.associate(f"127.0.0.1:{port}", tls=tls) as association:
+            association.echo()
+        times.append(1000 * (time.perf_counter() - begin))
+    return sorted(times)
+
+
+def percentile(times: Sequence[float], share: float) -> float:
+    """Of times in their order."""
+    return times[min(int(share * len(times)), len(times) - 1)]
 
 
 def compare(rounds: int, runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

@@ -19,10 +19,19 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from ssl import SSLContext
 from statistics import median
 
-from benchmarks.common import dimse_node, free_port, make_instances, server, tool
-from dimse import Limits, blocking
+from benchmarks.common import (
+    dimse_node,
+    echo_times,
+    free_port,
+    make_instances,
+    percentile,
+    server,
+    tool,
+)
+from dimse import Limits
 from dimse.message.messages import CEchoRQ
 from dimse.ul.negotiation import propose
 from dimse.ul.pdu import PDV, PDataTF
@@ -42,11 +51,11 @@ ECHO = PDataTF(
 
 
 async def connect(
-    number: int, port: int, net: int = 1
+    number: int, port: int, net: int = 1, tls: SSLContext | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """From one of the besiegers' addresses."""
     local = (f"127.0.{net}.{number % ADDRESSES + 1}", 0)
-    return await asyncio.open_connection("127.0.0.1", port, local_addr=local, limit=1024)
+    return await asyncio.open_connection("127.0.0.1", port, local_addr=local, limit=1024, ssl=tls)
 
 
 async def slow(number: int, port: int) -> None:
@@ -122,12 +131,8 @@ class Visitor:
 
     def echo(self, seconds: float) -> list[float]:
         """Milliseconds of each, with its association."""
-        times, end = [], time.perf_counter() + seconds
-        while (begin := time.perf_counter()) < end:
-            with blocking.associate(f"127.0.0.1:{self._port}") as association:
-                association.echo()
-            times.append(1000 * (time.perf_counter() - begin))
-        return sorted(times)
+        end = time.perf_counter() + seconds
+        return echo_times(self._port, lambda: time.perf_counter() >= end)
 
     def store(self) -> float:
         """Seconds that all files take."""
@@ -144,11 +149,6 @@ class Visitor:
         """Milliseconds of each C-ECHO, and the median of the seconds for all files."""
         echoes = self.echo(seconds)
         return echoes, median(self.store() for _ in range(rounds))
-
-
-def percentile(times: Sequence[float], share: float) -> float:
-    """Of times in their order."""
-    return times[min(int(share * len(times)), len(times) - 1)]
 
 
 def say(title: str, echoes: Sequence[float], stored: float) -> None:
