@@ -27,8 +27,13 @@ KIB, MIB = 1024, 1024 * 1024
 START_SECONDS = 30
 
 
-def make_instances(folder: Path, count: int, size: int) -> Path:
-    """`count` DICOM files of about `size` bytes, each with its own SOP Instance UID."""
+def make_instances(
+    folder: Path, count: int, size: int, pixels: Callable[[int], bytes] = bytes
+) -> Path:
+    """`count` DICOM files of about `size` bytes, each with its own SOP Instance UID.
+
+    `pixels(size)` makes what is in them.
+    """
     folder.mkdir(parents=True)
     for number in range(count):
         dataset = Dataset()
@@ -46,7 +51,7 @@ def make_instances(folder: Path, count: int, size: int) -> Path:
         dataset.SamplesPerPixel = 1
         dataset.PhotometricInterpretation = "MONOCHROME2"
         dataset.NumberOfFrames = max(size // (512 * 1024), 1)
-        dataset.PixelData = bytes(size)
+        dataset.PixelData = pixels(size)
         dataset.save_as(folder / f"{number:05}.dcm", enforce_file_format=True)
     return folder
 

@@ -12,69 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import react
-from twisted.python.failure import Failure
 
 import dimse
 from benchmarks.common import dimse_node, make_instances, server
+from benchmarks.proxy import Proxy, Way
 
 DELAY = 0.05  # seconds, in each direction
 WINDOWS = (1, 16)
-
-
-class Delayed(Protocol):
-    """One end of the proxy: what comes leaves at the other end, `DELAY` later."""
-
-    transport: Any
-
-    def __init__(self, reactor: Any) -> None:
-        self.reactor = reactor
-        self.other: Delayed | None = None
-        self.lost: Deferred[None] = Deferred()
-        self._early: list[bytes] = []
-
-    def join(self, other: "Delayed") -> None:
-        """Both ends are connected."""
-        self.other, other.other = other, self
-        for data in self._early:
-            self.dataReceived(data)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Hold it."""
-        if self.other is None:
-            self._early.append(data)
-        else:
-            self.reactor.callLater(DELAY, self.other.transport.write, data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Behind what is still on its way."""
-        self.lost.callback(None)
-        if self.other is not None:
-            self.reactor.callLater(DELAY, self.other.transport.loseConnection)
-
-
-class Proxy(Factory):
-    """Connects whoever comes to `port`."""
-
-    def __init__(self, reactor: Any, port: int) -> None:
-        self._reactor = reactor
-        self._node = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
-        self._ends: list[Delayed] = []
-
-    def buildProtocol(self, addr: object) -> Delayed:
-        """The near end; the far end follows."""
-        near, far = Delayed(self._reactor), Delayed(self._reactor)
-        self._ends += near, far
-        connectProtocol(self._node, far).addCallback(near.join)
-        return near
-
-    async def over(self) -> None:
-        """Both ends of all connections are closed."""
-        for end in self._ends:
-            await end.lost
 
 
 async def send(reactor: Any, port: int, files: Sequence[Path], window: int) -> float:
@@ -99,7 +46,7 @@ async def main(reactor: Any, count: int) -> None:
         for window in WINDOWS:
             node = partial(_node, window)
             with server(node, Path(folder)) as port:
-                proxy = Proxy(reactor, port)
+                proxy = Proxy(reactor, port, lambda: (Way(reactor, DELAY), Way(reactor, DELAY)))
                 near = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
                 listening = await near.listen(proxy)
                 seconds.append(await send(reactor, listening.getHost().port, files, window))
