@@ -111,6 +111,7 @@ class UpperLayerProtocol(Protocol):
             mode = {"mode": "scp" if self._request is None else "scu"}
             self._span = Span(self.events, self._timers.clock.seconds, "association", mode)
         self._tcp = tcp.prepare(self.transport)
+        tcp.limit_unread(self._tcp, self._limits.write_stall)
         self.handshake.begin(self.transport)
         self._writer.begin(self.transport, direct=self._tcp is self.transport)
         if self._request is None:
@@ -238,6 +239,7 @@ class UpperLayerProtocol(Protocol):
     def live_by(self, limits: Limits) -> None:
         """Take other limits, before the association is accepted."""
         self._limits = self._timers.limits = limits
+        tcp.limit_unread(self._tcp, limits.write_stall)
 
     def release(self) -> None:
         """Ask for release; `release_confirmation` or `abort_indication` follows."""

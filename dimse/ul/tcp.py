@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 READ_SIZE = 256 * 1024
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+_USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # so does this
+
+# Where our own time-out can see that a peer does not read, it comes first and says what it is.
+_BEHIND_OURS = 1.1
+_LONGEST = 0x7FFF_FFFF  # milliseconds
 
 
 def prepare(transport: Any) -> Any:
@@ -31,6 +36,17 @@ def prepare(transport: Any) -> Any:
     tcp.setTcpKeepAlive(True)
     tcp.bufferSize = READ_SIZE
     return tcp
+
+
+def limit_unread(tcp: Any, seconds: float) -> None:
+    """End the connection when the peer takes nothing of what was sent for so long (RFC 5482).
+
+    Of a peer that does not read, a transport hears when the kernel holds megabytes for it; many
+    small answers never get there.
+    """
+    if tcp is not None and _USER_TIMEOUT is not None:
+        milliseconds = min(max(round(1000 * seconds * _BEHIND_OURS), 1), _LONGEST)
+        tcp.getHandle().setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, milliseconds)
 
 
 def acknowledge_now(tcp: Any) -> None:

@@ -1,9 +1,12 @@
-"""500 associations that do nothing: what they cost, and that others are served meanwhile."""
+"""500 associations that do nothing: what they cost, and that others are served meanwhile; and one
+that asks, but does not read.
+"""
 
 import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +15,7 @@ from dimse.implementation import IMPLEMENTATION_CLASS_UID
 from dimse.ul.items import PresentationContextRQ
 from dimse.ul.pdu import AssociateRQ, PDUType, ReleaseRQ, UserInformation
 from tests.peers import Server, run, tool, twistd_dimse
+from tests.scripted import ECHO
 from tests.wire import IMPLICIT, VERIFICATION
 
 pytestmark = pytest.mark.peer
@@ -87,3 +91,11 @@ def test_idle_associations(node: Server):
             connection.sendall(ReleaseRQ().encode())
             assert receive_pdu(connection) == PDUType.RELEASE_RP
     echo(node)
+
+
+def test_h_r06_answers_that_the_kernel_takes(tmp_path: Path):
+    """They never fill the transport, and yet who does not read them is gone before he is idle."""
+    with twistd_dimse(tmp_path, "--write-stall", "0.5") as server, associate(server.port) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.sendall(ECHO * 2000)
+        server.wait_until_said("non-clean")

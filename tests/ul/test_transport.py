@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, I
 from twisted.protocols.policies import WrappingFactory
 from zope.interface import directlyProvides
 
+from dimse.limits import Limits
 from dimse.testing import Transport
 from dimse.ul.pdu import PDUS, PDataTF
 from dimse.ul.table import Sta
@@ -181,6 +182,16 @@ class TestTCP:
     def test_h_r24_options(self, tcp: TCPTransport):
         assert tcp.settings == self.SETTINGS
         assert tcp.bufferSize == READ_SIZE
+        tcp.lose(ConnectionDone())
+
+    def test_h_r06_unread_in_the_kernel(self, tcp: TCPTransport):
+        """Behind our own time-out, and as other limits say once they count."""
+        option = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert tcp.handle.options == [(*option, 66_000)]
+        tcp.protocol.live_by(Limits(write_stall=10))
+        assert tcp.handle.options[1:] == [(*option, 11_000)]
+        tcp.protocol.live_by(Limits(write_stall=1e9))  # longer than the kernel knows
+        assert tcp.handle.options[2:] == [(*option, 0x7FFFFFFF)]
         tcp.lose(ConnectionDone())
 
     def test_options_below_a_wrapper(self, net: Net):
