@@ -27,10 +27,11 @@ class Way(Protocol):
     def join(self, other: "Way") -> None:
         """Both ends are connected."""
         self.other, other.other = other, self
-        for end in self, other:
-            end.transport.setTcpNoDelay(True)
         if self.lost.called:
             other.transport.loseConnection()
+            return
+        for end in self, other:
+            end.transport.setTcpNoDelay(True)
         for data in self._early:
             self.dataReceived(data)
 

@@ -38,7 +38,7 @@ from dimse.ul.pdu import PDV, PDataTF
 
 VERIFICATION, IMPLICIT = "1.2.840.10008.1.1", "1.2.840.10008.1.2"
 ADDRESSES = 40  # of the besiegers: 127.0.1.1 and so on, of the deaf ones 127.0.2.1
-PATIENCE = 90.0  # seconds that a besieger stays at most
+PATIENCE = 180.0  # seconds that a besieger stays at most: three times the longest time-out
 REQUEST = propose(
     [(VERIFICATION, [IMPLICIT])],
     called_ae_title="ARCHIVE",

@@ -42,7 +42,8 @@ def limit_unread(tcp: Any, seconds: float) -> None:
     """End the connection when the peer takes nothing of what was sent for so long (RFC 5482).
 
     Of a peer that does not read, a transport hears when the kernel holds megabytes for it; many
-    small answers never get there.
+    small answers never get there. The kernel looks when it probes the window, at intervals that
+    double: it may take twice as long.
     """
     if tcp is not None and _USER_TIMEOUT is not None:
         milliseconds = min(max(round(1000 * seconds * _BEHIND_OURS), 1), _LONGEST)
