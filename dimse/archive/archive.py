@@ -194,7 +194,7 @@ class Archive:
             if self._commit_thread is not None:
                 self._commit_thread.stop()
             with suppress(SQLAlchemyError):  # else a start finds rows without objects, and wonders
-                self.index.settle()
+                self.index.settle(self.objects.replaced())
             self.index.close()
             self.objects.close()
 
@@ -244,24 +244,30 @@ class Archive:
 
     def _indexed(self, group: list[_Incoming]) -> list[Failure | None]:
         """Together or, where the database refuses that, each for itself: one of them may have a
-        value that it does not take. What fails twice in a row is the database itself."""
+        value that it does not take. What fails twice in a row is the database itself.
+
+        Those of one UID stay together: their object is the one that came last.
+        """
         failed = outcome_of(lambda: self._add(group))
         if failed is None:
             return [None for _ in group]
-        failures: list[Failure | None] = []
-        patience = _PATIENCE if len(group) > 1 else 0
+        of_one: dict[str, list[_Incoming]] = {}
         for each in group:
+            of_one.setdefault(_uid_of(each), []).append(each)
+        failures: dict[str, Failure | None] = {}
+        patience = _PATIENCE if len(of_one) > 1 else 0
+        for uid, some in of_one.items():
             if patience:
-                failed = outcome_of(partial(self._add, [each]))
+                failed = outcome_of(partial(self._add, some))
                 patience = _PATIENCE if failed is None else patience - 1
             if failed is not None:
-                self.objects.retract([each.object])
-            failures.append(failed)
-        return failures
+                self.objects.retract([each.object for each in some])
+            failures[uid] = failed
+        return [failures[_uid_of(each)] for each in group]
 
     def _add(self, group: Iterable[_Incoming]) -> None:
         try:
-            self.index.settle()
+            self.index.settle(self.objects.replaced())
             self._bring(group)
         except Exception as error:  # whatever the database, its driver or the disk below it says
             raise self.index.failed(error, OUT_OF_RESOURCES) from error

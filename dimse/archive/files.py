@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 
 from dimse.archive.committing import GroupCommit, outcome_of, settle
 from dimse.archive.objects import StoredInstance, key_of
+from dimse.archive.replaced import ReplacedObjects
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import DUPLICATE_SOP_INSTANCE, OUT_OF_RESOURCES, Status
@@ -85,9 +86,8 @@ class ObjectFolder:
         self.durable = durable
         self._incoming = self.folder / "incoming"
         self._objects = self.folder / "objects"
-        self._old = self.folder / "replaced"
         self._replaces = replaces
-        self._replaced: set[str] = set()
+        self._old = ReplacedObjects(self.folder / "replaced", self._incoming, self._sync)
         self._reserve = reserve
         self._lock: int | None = None
         self._syncing = syncing
@@ -183,35 +183,34 @@ class ObjectFolder:
         return outcomes
 
     def _publish(self, file: PartialFile) -> Status:
+        self._old.restore_owed(Path(file.final))
         try:
             return file.publish()
         except StatusError as error:
             if not self._replaces or error.status != DUPLICATE_SOP_INSTANCE:
                 raise
-        self._keep_old(file)
+        self._old.keep(Path(file.final))
         return file.replace()
-
-    def _keep_old(self, file: PartialFile) -> None:
-        """Another name for what is replaced; that of a commit which is not settled stays."""
-        if (key := _key_of(file)) in self._replaced:
-            return
-        old = self._old / os.path.basename(file.final)
-        old.unlink(missing_ok=True)
-        os.link(file.final, old)
-        self._replaced.add(key)
-        if self.durable:
-            _sync_folder(self._old)
 
     def replaced(self) -> Set[str]:
         """The keys of those that took the place of others, and are not settled."""
-        return frozenset(self._replaced)
+        return {name.removesuffix(_SUFFIX) for name in self._old.names}
 
     def settle(self, keys: Iterable[str]) -> None:
         """Remove what they took the place of."""
         for key in keys:
-            with suppress(OSError):  # what is left makes the next start look at the object again
-                os.unlink(self._old / f"{key}{_SUFFIX}")
-            self._replaced.discard(key)
+            self._old.forget(f"{key}{_SUFFIX}")
+
+    def make_last(self, keys: Iterable[str]) -> None:
+        """Bring the names of those that are there to the disk, and back what was taken back.
+
+        A server that was killed may have published them, and not have synced their folders.
+        """
+        paths = [self.path_of(key) for key in keys]
+        for path in paths:
+            self._old.restore_owed(path)
+        for folder in sorted({path.parent for path in paths}):
+            self._sync(folder)
 
     def _together(self, step: Callable[[Any], None], each: Sequence[Any]) -> list[Failure | None]:
         """Take a step that syncs for each, several at once: the file system then does in one
@@ -227,16 +226,8 @@ class ObjectFolder:
     def retract(self, objects: Iterable[PartialFile]) -> None:
         """Take their final names away again."""
         for file in objects:
-            old = _key_of(file) in self._replaced
-            outcome_of(partial(self._restore, file) if old else file.retract)
-
-    def _restore(self, file: PartialFile) -> None:
-        """The old object has its name again, as if nothing had come; it keeps its other one."""
-        part = f"{self._incoming}/{secrets.token_hex(16)}.part"
-        os.link(self._old / os.path.basename(file.final), part)
-        os.replace(part, file.final)
-        with suppress(FileNotFoundError):
-            os.unlink(part)  # it is not renamed where it is the same file already
+            restore = partial(self._old.restore, Path(file.final))
+            outcome_of(restore if file.replaced else file.retract)
 
     def path_of(self, key: str) -> Path:
         """The file of the object of that key, if it is there."""
@@ -283,8 +274,7 @@ class ObjectFolder:
         """Remove a file for good."""
         path = self.path_of(key)
         path.unlink(missing_ok=True)
-        if self.durable:
-            _sync_folder(path.parent)
+        self._sync(path.parent)
 
     def set_aside(self, key: str) -> Path:
         """Move a damaged file to `damaged`, beside what is there of that key; returns where it is.
@@ -297,10 +287,13 @@ class ObjectFolder:
         place = next(path for path in map(folder.joinpath, names) if not os.path.lexists(path))
         path = self.path_of(key)
         path.rename(place)
-        if self.durable:
-            for changed in (self.folder, folder, path.parent):
-                _sync_folder(changed)
+        for changed in (self.folder, folder, path.parent):
+            self._sync(changed)
         return place
+
+    def _sync(self, folder: Path) -> None:
+        if self.durable:
+            _sync_folder(folder)
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[int]:
@@ -317,7 +310,7 @@ class ObjectFolder:
 
     def _prepare(self) -> None:
         is_new = not self.folder.exists()
-        for folder in (self.folder, self._incoming, self._objects, self._old):
+        for folder in (self.folder, self._incoming, self._objects, self.folder / "replaced"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -332,7 +325,7 @@ class ObjectFolder:
             _sync_folder(folder)
         if is_new:  # else its parent is none of ours, and may not be for us to read
             _sync_folder(self.folder.absolute().parent)
-        self._replaced = {path.name.removesuffix(_SUFFIX) for path in self._old.iterdir()}
+        self._old.open()
         try_to_publish(self._incoming / "link.part", self._objects / "link")
         leftovers = list(self._incoming.glob("*.part"))
         for part in leftovers:

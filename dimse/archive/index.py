@@ -184,15 +184,15 @@ class Index:
             self._add(instances, replacing, opening)  # on a new one: the server may be there again
         self._doubtful.clear()
 
-    def settle(self) -> None:
+    def settle(self, replaced: Collection[str] = ()) -> None:
         """Remove what a failed `add` has left, if it has.
 
         A commit may have happened although it failed: the connection can be lost before it is
-        known.
+        known. An instance that was to be `replaced` keeps its row, until that is added again.
         """
-        if self._doubtful:
-            self.remove(self._doubtful)
-            self._doubtful.clear()
+        if wrong := self._doubtful.difference(replaced):
+            self.remove(wrong)
+        self._doubtful.clear()
 
     def _add(
         self, instances: Sequence[StoredInstance], replacing: Collection[str], opening: bool

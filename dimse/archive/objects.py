@@ -3,7 +3,7 @@
 A folder is one (`files.ObjectFolder`); an object store that many nodes share can be another.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -81,7 +81,7 @@ class ObjectStore(Protocol):
     def retract(self, objects: Iterable[NewObject]) -> None:
         """Take back what was committed: nobody was told of it yet."""
 
-    def replaced(self) -> Collection[str]:
+    def replaced(self) -> Set[str]:
         """The keys of objects that took the place of others, after a restart too, until `settle`.
 
         Of one that was taken back the index may know the wrong one.
@@ -89,6 +89,12 @@ class ObjectStore(Protocol):
 
     def settle(self, keys: Iterable[str]) -> None:
         """The index knows them as they are: what they took the place of can go."""
+
+    def make_last(self, keys: Iterable[str]) -> None:
+        """What a server that was killed has left under them outlasts a loss of power from now on.
+
+        What could not be taken back by then is. Raises `OSError` when either cannot be.
+        """
 
     def keys(self, low: str, high: str) -> list[str]:
         """The keys from `low`, up to but without `high`, in their order."""

@@ -3,7 +3,7 @@
 All of it blocks.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from errno import EMFILE, ENFILE, ENOMEM
 from hashlib import sha256
 from itertools import pairwise
@@ -38,6 +38,7 @@ class Reconciliation:
         self._index = index
         self._objects = objects
         self._folder = folder
+        self._unreadable: set[str] = set()  # of those that took the place of others
 
     def run(self, *, forget_lost: bool, opening: bool) -> None:
         """Index the objects that no row tells of, and drop the rows without an object.
@@ -58,7 +59,10 @@ class Reconciliation:
                 f"store {self._folder} has lost {len(lost)} of the {count} instances of index "
                 f"{self._index}: is all of its disk there? --forget-lost starts without them"
             )
+        self._objects.make_last(news)
+        self._unreadable.clear()
         self.renew(self._objects.replaced())
+        self._index.remove(self._unreadable)  # the row of another object is worse than none
         opening = opening and count > 0
         some = _some(self._as_they_came(news))
         added = sum(self._add(keys, opening=opening) for keys in some)
@@ -67,19 +71,27 @@ class Reconciliation:
         if lost:
             self._forget(lost)
 
-    def renew(self, replaced: Collection[str]) -> None:
-        """Tell the index what objects are that took the place of others, or did not."""
-        for keys in _some(sorted(replaced)):
+    def renew(self, replaced: Set[str]) -> None:
+        """Tell the index what objects are that took the place of others, or did not.
+
+        One that cannot be read is left to the next start.
+        """
+        for keys in _some(sorted(replaced - self._unreadable)):
+            self._objects.make_last(keys)
             found, unreadable = self._read(keys)
-            self._index.add(found, replacing=keys)  # the row of another object is worse than none
-            self._objects.settle(set(keys) - unreadable)
+            self._unreadable |= unreadable
+            known = set(keys) - unreadable
+            self._index.add(found, replacing=known)
+            self._objects.settle(known)
 
     def add_all(self, progress: Callable[[int], None]) -> tuple[int, int]:
         """Index every object; the numbers of those that are in the index then, and damaged."""
         self._index.belong_to(self._objects.identity())
         count = done = 0
         every = (key for low, high in _ranges() for key in self._objects.keys(low, high))
-        for keys in _some(self._as_they_came(every)):
+        wanted = self._as_they_came(every)
+        self._objects.make_last(wanted)
+        for keys in _some(wanted):
             count += self._add(keys)
             done += len(keys)
             progress(done)

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 from dimse import PATIENT_ROOT, Instance, MisuseError, ReceivedInstance
 from dimse.archive.archive import Archive
-from dimse.archive.files import DUPLICATES
+from dimse.archive.files import DUPLICATES, ObjectFolder
 from dimse.archive.objects import key_of
 from dimse.archive.schema import STUDIES
 from dimse.errors import DimseError
 from dimse.services.dataset import encode
 from dimse.testing import Network
-from tests.archive.archives import Client, data_set, open_archive, uids
+from tests.archive.archives import Client, data_set, open_archive, texts, uids
 from tests.archive.faults import CALLS, STEPS, faults
 from tests.archive.storing import Hand
 from tests.archive.test_faults import ERRORS, put, stored
@@ -42,6 +42,27 @@ def patient(archive: Archive) -> str:
     data = archive.objects.read(KEY, 0, 2000)
     assert name.encode() in data.lower()
     return str(name)
+
+
+def put_later(archive: Archive, name: str, outcomes: list[Any]) -> None:
+    """Of a patient of that name; the outcome comes with the group."""
+    received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "", "")
+    operation: Any = None
+    sink = archive.begin(received, operation)
+    sink.write(memoryview(encode(data_set("1.2.1.1", PatientName=name), EXPLICIT)))
+    sink.finish().addBoth(outcomes.append)
+
+
+def once(call: Callable[..., None], error: OSError) -> Callable[..., None]:
+    """It works once, and fails from then on."""
+    times = count()
+
+    def called(*arguments: Any) -> None:
+        if next(times):
+            raise error
+        call(*arguments)
+
+    return called
 
 
 def olds(archive: Archive) -> list[str]:
@@ -134,6 +155,93 @@ def test_h_r12_killed_at_each_step(tmp_path: Path):
     assert names == {"old", "newer"}
 
 
+def test_h_r14_the_old_one_is_found_until_the_new_one_is_committed(archive: Archive):
+    """Also while what a failure has left is settled, and that fails too."""
+    dialect: Any = archive.index._engine.dialect
+    error = dialect.dbapi.OperationalError("database is locked")
+    assert put(archive, "1.2.1.1", PatientName="Old") == 0
+    for k in count(1):
+        with faults(archive, ("do_commit",), 1, error, late=True):
+            assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
+        with faults(archive, STEPS, k, error, ever=True) as failing:
+            put(archive, f"9.2.1.{k}")
+        assert archive.index.stored(["1.2.1.1"])
+        if failing.count < k:
+            break
+    stored(archive)
+    assert b"Old" in archive.objects.read(KEY, 0, 2000)
+    assert olds(archive) == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["another one", "the refused one again"])
+def test_h_r12_what_cannot_be_restored_at_once_is_with_the_next_commit(
+    archive: Archive, again: bool
+):
+    """The refused one is not taken for what was acknowledged, nor the other way round."""
+    dialect: Any = archive.index._engine.dialect
+    error = dialect.dbapi.OperationalError("database is locked")
+    assert put(archive, "1.2.1.1", PatientName="Old") == 0
+    with pytest.MonkeyPatch.context() as patch, faults(archive, ("do_commit",), 1, error):
+        patch.setattr(os, "replace", once(os.replace, ERRORS["EIO"]))
+        assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
+    assert put(archive, "1.2.1.1" if again else "9.2.1.1", PatientName="New") == 0
+    archive.index.remove([key_of("9.2.1.1")])
+    archive.objects.delete(key_of("9.2.1.1"))
+    assert (patient(archive), olds(archive)) == ("new" if again else "old", [])
+    assert os.listdir(archive.folder / "incoming") == []
+
+
+def test_what_cannot_be_read_is_told_once_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[dict[str, Any]]
+):
+    """Each commit would read it again, and tell again; the next start does."""
+    options = {"durability": "full", "duplicates": "replace"}
+    read = ObjectFolder.read
+
+    def unreadable(self: ObjectFolder, key: str, offset: int, length: int) -> bytes:
+        if key == KEY:
+            raise ERRORS["EIO"]
+        return read(self, key, offset, length)
+
+    def told() -> int:
+        return len([text for text in texts(log) if f"object {KEY} cannot be read" in text])
+
+    with open_archive(tmp_path, **options) as archive:
+        assert put(archive, "1.2.1.1", PatientName="Old") == 0
+        with faults(archive, ("do_commit",), 1, sqlite3.OperationalError("disk I/O error")):
+            assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
+        monkeypatch.setattr(ObjectFolder, "read", unreadable)
+        for number in range(3):
+            assert put(archive, f"9.2.1.{number}") == 0
+        assert (told(), len(olds(archive))) == (1, 1)
+        assert archive.index.stored(["1.2.1.1"])
+    with open_archive(tmp_path, **options) as archive:
+        assert put(archive, "9.2.1.3") == 0
+        assert (told(), len(olds(archive))) == (2, 1)
+    monkeypatch.undo()
+    with open_archive(tmp_path, **options) as archive:
+        assert "1.2.1.1" in uids(archive)
+        assert (told(), olds(archive)) == (2, [])
+
+
+@pytest.mark.parametrize("k", range(1, 12))
+def test_two_of_one_uid_in_a_group_that_fails_once(tmp_path: Path, k: int):
+    """Then each UID is committed for itself, and the object and its row are of the last."""
+    hand = Hand()
+    options: dict[str, Any] = {"durability": "full", "duplicates": "replace", "in_thread": hand}
+    outcomes: list[Any] = []
+    with open_archive(tmp_path, **options) as archive:
+        for name in ("Old", "Newer", "Newest"):
+            put_later(archive, name, outcomes)
+        hand.go()
+        with faults(archive, STEPS, k, sqlite3.OperationalError("database is locked")):
+            hand.go()
+    acknowledged = [outcome == 0 for outcome in outcomes]
+    assert acknowledged[1] == acknowledged[2]
+    with open_archive(tmp_path) as archive:
+        assert patient(archive) == ("newest" if acknowledged[2] else "old")
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_two_of_one_uid_in_one_group(tmp_path: Path, fails: bool):
     """The last of them is there then or, where the index fails both, what was acknowledged."""
@@ -142,11 +250,7 @@ def test_two_of_one_uid_in_one_group(tmp_path: Path, fails: bool):
     outcomes: list[Any] = []
     with open_archive(tmp_path, **options) as archive:
         for name in ("Old", "Newer", "Newest"):  # the first is a group of its own
-            received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "", "")
-            operation: Any = None
-            sink = archive.begin(received, operation)
-            sink.write(memoryview(encode(data_set("1.2.1.1", PatientName=name), EXPLICIT)))
-            sink.finish().addBoth(outcomes.append)
+            put_later(archive, name, outcomes)
         hand.go()
         error = sqlite3.OperationalError("disk I/O error")
         with faults(archive, STEPS, int(fails), error, ever=fails) as failing:

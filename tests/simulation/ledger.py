@@ -1,6 +1,7 @@
 """What was sent, and what was promised of it: everything that is seen has to agree with this."""
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -34,15 +35,25 @@ def content(uid: str, version: int, length: int) -> Instance:
     return Instance(CTImageStorage, uid, EXPLICIT, data=encode(dataset, EXPLICIT))
 
 
+@dataclass(eq=False)
+class Sending:
+    """An instance that somebody sends; `overlapped` are the digests of what was acknowledged of
+    the same UID meanwhile."""
+
+    uid: str
+    digest: str
+    overlapped: set[str] = field(default_factory=set)
+
+
 class Asked(NamedTuple):
-    """What had been promised, and what was damaged, when a storage commitment was asked for."""
+    """What had been promised, and what was rotten, when a storage commitment was asked for."""
 
     promised: frozenset[str]
-    damaged: frozenset[str]
+    rotten: frozenset[str]
 
 
 class Ledger:
-    """The instances, by their UIDs and digests.
+    """The instances, by their UIDs and digests, of an archive that keeps the first of each.
 
     `sent` are all that anybody began to send, `promised` those that have to be there for ever, but
     for what the disk has `damaged` by itself, and what could not be read at a start and is `unread`
@@ -55,6 +66,7 @@ class Ledger:
         self.sent: dict[str, set[str]] = defaultdict(set)
         self.promised: dict[str, str] = {}
         self.damaged: set[str] = set()
+        self.rotten: set[str] = set()  # of these, what nothing can have replaced
         self.unread: set[str] = set()
         self.accepted: dict[str, Asked] = {}
         self.unsure: set[str] = set()
@@ -66,13 +78,14 @@ class Ledger:
         """What may be missing, or another one than it was."""
         return self.damaged | self.unread
 
-    def sending(self, instance: Instance) -> str:
+    def sending(self, instance: Instance) -> Sending:
         digest = digest_of(instance.data or b"")
         self.sent[instance.sop_instance_uid].add(digest)
-        return digest
+        return Sending(instance.sop_instance_uid, digest)
 
-    def acknowledged(self, uid: str, digest: str) -> None:
+    def acknowledged(self, sending: Sending) -> None:
         """Somebody heard 0x0000 for it: it is there, and whole, whatever was before."""
+        uid, digest = sending.uid, sending.digest
         if uid in self.unread:
             self.unread.remove(uid)
             self.promised[uid] = digest
@@ -80,15 +93,38 @@ class Ledger:
         if before != digest:
             self._trace.violate(f"{uid}: a success for two different instances")
 
-    def seen(self, uid: str, data: bytes, where: str) -> None:
-        """Whoever gets an instance gets a whole one, and the one that was promised."""
+    def refused(self, sending: Sending) -> None:
+        """Somebody heard 0xA700 for it."""
+
+    def rots(self, uid: str, *, unseen: bool) -> None:
+        """The disk damages it, which the archive may not see."""
+        self.damaged.add(uid)
+        if not unseen:
+            self.rotten.add(uid)
+
+    def over(self) -> None:
+        """Nothing that was sent until now, and not answered, can come any more."""
+
+    def found(self, uid: str, data: bytes, where: str) -> None:
+        """An instance is there while nothing goes on: so it stays, whatever it may have been."""
+        self.seen(uid, data, where)
+
+    def seen(self, uid: str, data: bytes, where: str, since: int | None = None) -> None:
+        """Whoever gets an instance gets a whole one, and the one that was promised.
+
+        It was read later than `since`, a line of the trace, or else just now.
+        """
         digest = digest_of(data)
         if uid in self.excused:
             return
         if digest not in self.sent[uid]:
             self._trace.violate(f"{where}: {uid}, {len(data)} bytes, was never sent so")
-        elif self.promised.get(uid, digest) != digest:
+        elif not self.may_be(uid, digest, since):
             self._trace.violate(f"{where}: {uid} is not what was acknowledged")
+
+    def may_be(self, uid: str, digest: str, since: int | None = None) -> bool:
+        """Whether an instance with that digest may have been read."""
+        return self.promised.get(uid, digest) == digest
 
     def promised_of(self, study: str) -> frozenset[str]:
         wanted = self.promised.keys() - self.excused
@@ -109,7 +145,7 @@ class Ledger:
             self._trace.violate(f"commitment {uid} was reported in two ways")
         asked = self.accepted[uid]
         for reference in result.committed:
-            if reference.sop_instance_uid in asked.damaged:
+            if reference.sop_instance_uid in asked.rotten & self.rotten:
                 self._trace.violate(f"commitment {uid} of {reference.sop_instance_uid}: damaged")
             self._keep(reference, stored, f"commitment {uid}")
         for reference, reason in result.failed.items():

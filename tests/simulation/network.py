@@ -79,6 +79,7 @@ class Wire(Link):
         self.ready = [0.0, 0.0]  # from when on something arrives, each way
         self.deaf_until = [0.0, 0.0]
         self.broken = False  # nothing arrives any more, and nobody is told
+        self.began = network.trace.lines
         super().__init__(near, far, network.clock, CLIENT, SERVER)
         self.ends = (self.near, self.far)
         self.sizes = self._drawn_sizes()
@@ -186,6 +187,13 @@ class SimulatedNetwork(Network):
                     wire.orphan(end, silently=silently and self.draws.chance(0.7))
                     if not silently:
                         wire.ready[wire.ends.index(end)] = self.clock.seconds() + self.delay()
+
+    def wire_of(self, association: Any) -> Wire | None:
+        """That of an association, of either side, while it is there."""
+        for wire in self.wires:
+            if any(getattr(end.protocol, "user", None) is association for end in wire.ends):
+                return wire
+        return None
 
     def forget_what_is_over(self) -> None:
         self.wires = [wire for wire in self.wires if not wire.over]

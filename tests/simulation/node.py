@@ -13,6 +13,7 @@ from dimse.archive.archive import Archive
 from dimse.archive.files import ObjectFolder
 from dimse.archive.objects import ABOVE_ALL, LOWEST, key_of
 from dimse.archive.schema import COMMITMENTS
+from dimse.message.status import DUPLICATE_SOP_INSTANCE, OUT_OF_RESOURCES, PROCESSING_FAILURE
 from dimse.services.part10 import data_set_offset
 from tests.simulation.database import Database
 from tests.simulation.disk import RESERVE, Disk
@@ -32,11 +33,29 @@ LIMITS: dict[str, Any] = {
 }
 
 
-class Node:
-    """The archive on its host; `peers` are the destinations it knows, by AE title."""
+# There is no room, it took too long.
+_REFUSALS = {OUT_OF_RESOURCES, PROCESSING_FAILURE}
 
-    def __init__(self, network: SimulatedNetwork, disk: Disk, draws: Draws, ledger: Ledger) -> None:
+
+class Node:
+    """The archive on its host; `peers` are the destinations it knows, by AE title.
+
+    `refusals` are the statuses of a C-STORE that did not go well.
+    """
+
+    def __init__(
+        self,
+        network: SimulatedNetwork,
+        disk: Disk,
+        draws: Draws,
+        ledger: Ledger,
+        *,
+        replaces: bool,
+    ) -> None:
         self.host = Host(TITLE)
+        self.versions = [1, 1, 2, 3] if replaces else [1, 1, 1, 2]  # of what comes
+        self.refusals = _REFUSALS if replaces else _REFUSALS | {DUPLICATE_SOP_INSTANCE}
+        self._replaces = replaces
         self.peers: dict[str, Host] = {}
         self.limits = Limits(**LIMITS, associations=draws.pick([3, 10]), operations_performed=3)
         self.archive: Any = None  # while it is there
@@ -69,7 +88,11 @@ class Node:
         self.threads = Threads(self._draws, self._network.clock.seconds)
         folder = self._disk.folder
         objects: Any = ObjectFolder(
-            folder, durable=True, reserve=RESERVE, syncing=InTurn(self._draws)
+            folder,
+            durable=True,
+            reserve=RESERVE,
+            replaces=self._replaces,
+            syncing=InTurn(self._draws),
         )
         self.archive = archive = Archive(
             folder,
@@ -148,6 +171,7 @@ class Node:
                 self._trace.say("node: has stopped")
                 self.archive = None
                 self._is_tidy()
+                self._ledger.over()
 
         return stopped.addCallback(closed)
 
@@ -180,6 +204,7 @@ class Node:
         self._database.survive(self._disk.folder, power=power)
         self._buried(self.archive, self.listener, self.host.endpoint)
         self.archive = self.listener = self.host.endpoint = None
+        self._ledger.over()
         self.host.powered = not power
         after = self._draws.seconds(0, 20) if power else self._draws.seconds(0, 5)
         self._network.clock.callLater(after, self.start)
@@ -188,7 +213,8 @@ class Node:
         """The disk damages an instance by itself."""
         if uids := sorted((self.stored() or {}).keys() - self._ledger.damaged):
             uid = self._draws.pick(uids)
-            self._ledger.damaged.add(uid)
+            # One that is unsettled is read again, and taken for what it is then.
+            self._ledger.rots(uid, unseen=key_of(uid) in self.archive.objects.replaced())
             self._disk.damage(str(self.archive.objects.path_of(key_of(uid))))
 
     def _buried(self, *dead: Any) -> None:
@@ -206,18 +232,21 @@ class Node:
     def _stored(self, archive: Any) -> dict[str, bytes]:
         found = {}
         with self._disk.calm():
+            replaced = archive.objects.replaced()
             for uid, key, digest, offset in archive.index.fetch(_INSTANCES):
                 try:
-                    data = archive.objects.path_of(key).read_bytes()[offset:]
+                    data = archive.objects.path_of(key).read_bytes()
                 except OSError:
                     if key not in archive.index._doubtful:
                         self._trace.violate(f"{uid} has a row and no object")
                     continue
                 if uid in self._ledger.excused:
                     continue
-                if archive.objects.digest(key, offset) != digest:
+                found[uid] = data[data_set_offset(data) :]
+                if key in replaced:  # its row comes later
+                    continue
+                if (digest_of(found[uid]), len(data)) != (digest, offset + len(found[uid])):
                     self._trace.violate(f"{uid}: the object is not what the index says")
-                found[uid] = data
         return found
 
     def _excuse_what_was_not_read(self) -> set[str]:
@@ -231,7 +260,7 @@ class Node:
         with self._disk.calm():
             for uid in sorted(uid for uid in lost if key_of(uid) in unread):
                 kept = self.archive.objects.path_of(key_of(uid)).read_bytes()
-                if promised[uid] == digest_of(kept[data_set_offset(kept) :]):
+                if self._ledger.may_be(uid, digest_of(kept[data_set_offset(kept) :])):
                     self._ledger.unread.add(uid)
         return unread
 
@@ -246,7 +275,7 @@ class Node:
         if objects - damaged != {key_of(uid) for uid in stored} - damaged:
             self._trace.violate(f"{where}: index and files differ")
         for uid, data in sorted(stored.items()):
-            self._ledger.seen(uid, data, where)
+            self._ledger.found(uid, data, where)
         self._ledger.missing(frozenset(self._ledger.promised), set(stored), where)
         with self._disk.calm():
             parts = list((self._disk.folder / "incoming").iterdir())
@@ -267,6 +296,10 @@ class Node:
         left = {PurePath(name).stem for name in self._disk.left | self._disk.unread}
         if wrong := sorted((objects ^ rows) - archive.index._doubtful - left):
             self._trace.violate(f"index and files differ: {wrong}")
+        if not self.listener._factory._connections:
+            self._ledger.over()
+            for uid, data in sorted(self._stored(archive).items()):
+                self._ledger.found(uid, data, "while nothing goes on")
 
     def unreported(self) -> set[str]:
         """The transactions of storage commitment whose result is still owed."""

@@ -10,11 +10,11 @@ from twisted.internet.defer import CancelledError, Deferred
 import dimse
 from dimse import CommitmentResult, Instance, Limits, ReceivedInstance, StatusError
 from dimse.errors import AssociationError, DimseError
-from dimse.message.status import OUT_OF_RESOURCES
+from dimse.message.status import OUT_OF_RESOURCES, PROCESSING_FAILURE
 from dimse.sop_classes import STORAGE_COMMITMENT_PUSH
 from tests.simulation.draws import Draws
 from tests.simulation.ledger import LENGTHS, STUDIES, UIDS, Asked, Ledger, content
-from tests.simulation.network import Host, Process, Route, SimulatedNetwork, Wire
+from tests.simulation.network import Host, Process, Route, SimulatedNetwork
 from tests.simulation.node import LIMITS, TITLE, Node
 from tests.wire import EXPLICIT, VERIFICATION
 
@@ -28,16 +28,14 @@ _CONTEXTS = (
     STORAGE_COMMITMENT_PUSH,
 )
 
-# Of a C-STORE that did not go well: no room, another one is there, it took too long.
-_REFUSALS = {0xA700, 0x0111, 0x0110}
-
 
 class Shelf:
     """The sink of an instance that is retrieved; `failing` refuses it in the end."""
 
-    def __init__(self, shelves: "Shelves", uid: str, failing: bool) -> None:
+    def __init__(self, shelves: "Shelves", uid: str, since: int, failing: bool) -> None:
         self.shelves = shelves
         self.uid = uid
+        self.since = since
         self.failing = failing
         self.data = bytearray()
         self.endings = 0
@@ -47,7 +45,7 @@ class Shelf:
 
     def finish(self) -> Any:
         self.endings += 1
-        self.shelves.ledger.seen(self.uid, bytes(self.data), self.shelves.where)
+        self.shelves.ledger.seen(self.uid, bytes(self.data), self.shelves.where, self.since)
         if self.failing:
             self.shelves.failed += 1
             raise StatusError(OUT_OF_RESOURCES)
@@ -59,11 +57,23 @@ class Shelf:
 
 
 class Shelves:
-    """Where retrieved instances go: `found` are those that came whole."""
+    """Where retrieved instances go: `found` are those that came whole.
 
-    def __init__(self, ledger: Ledger, draws: Draws, where: str, failing: float) -> None:
+    `since` is the line of the trace in which the retrieval began; that of C-MOVE has an association
+    of its own, and begins no later than that.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        draws: Draws,
+        since: Callable[[Any], int],
+        where: str,
+        failing: float,
+    ) -> None:
         self.ledger = ledger
         self.where = where
+        self.since = since
         self.found: set[str] = set()
         self.failed = 0
         self.all: list[Shelf] = []
@@ -72,7 +82,8 @@ class Shelves:
 
     def begin(self, instance: ReceivedInstance, operation: Any) -> Shelf:
         failing = self._draws.chance(self._failing)
-        self.all.append(Shelf(self, instance.sop_instance_uid, failing))
+        since = self.since(operation.association)
+        self.all.append(Shelf(self, instance.sop_instance_uid, since, failing))
         return self.all[-1]
 
 
@@ -102,7 +113,7 @@ class Requestor:
         self._route = Route(network, self.process, node.host)
         self._limits = Limits(**LIMITS, operations_invoked=draws.pick([1, 3]))
         self._transactions = 0
-        self._received = self._new_shelves(f"moved to {name}", 0.05)
+        self._received = self._new_shelves(f"moved to {name}", 0.05, self._began)
         self.host.received = self._received
         scps: list[Any] = [dimse.StorageSCP(self._received), dimse.CommitmentSCU(self._result)]
         listening = dimse.listen(
@@ -110,9 +121,18 @@ class Requestor:
         )
         listening.addCallback(lambda listener: setattr(self, "listener", listener))
 
-    def _new_shelves(self, where: str, failing: float) -> Shelves:
-        self.shelves.append(Shelves(self._ledger, self._draws, where, failing))
+    def _new_shelves(
+        self, where: str, failing: float, since: Callable[[Any], int] | None = None
+    ) -> Shelves:
+        now = self._network.trace.lines
+        since = since or (lambda _: now)
+        self.shelves.append(Shelves(self._ledger, self._draws, since, where, failing))
         return self.shelves[-1]
+
+    def _began(self, association: Any) -> int:
+        wire = self._network.wire_of(association)
+        assert wire is not None
+        return wire.began
 
     def _result(self, result: CommitmentResult, operation: Any) -> None:
         if self._network.bad and self._draws.chance(0.2):
@@ -204,13 +224,9 @@ class Requestor:
             self._say("aborts")
             association.abort()
 
-    def _wire(self, association: Any) -> Wire | None:
-        wires = (w for w in self._network.wires if w.near.protocol.user is association)
-        return next(wires, None)
-
     def _happen(self, association: Any) -> None:
         """Something that happens to a connection."""
-        wire = self._wire(association)
+        wire = self._network.wire_of(association)
         if wire is None:
             return
         what = self._draws.pick(["cut", "deaf", "abort", "break"])
@@ -235,7 +251,7 @@ class Requestor:
         await self.watch(dimse.echo(association))
 
     async def store(self, association: Any) -> None:
-        uid, version = self._draws.pick(UIDS), self._draws.pick([1, 1, 1, 2])
+        uid, version = self._draws.pick(UIDS), self._draws.pick(self._node.versions)
         await self._store(association, content(uid, version, self._draws.pick(LENGTHS)))
 
     async def store_in_the_same_way(self, association: Any) -> None:
@@ -244,10 +260,10 @@ class Requestor:
 
     async def _store(self, association: Any, instance: Instance) -> None:
         uid = instance.sop_instance_uid
-        digest = self._ledger.sending(instance)
+        sending = self._ledger.sending(instance)
         storing = self.watch(dimse.store(association, instance))
         if self._network.bad and self._draws.chance(0.03):
-            wire = self._wire(association)
+            wire = self._network.wire_of(association)
             if wire is not None:
                 self.process.callLater(self._draws.seconds(0, 0.3), wire.cut)
         try:
@@ -255,13 +271,15 @@ class Requestor:
         except StatusError as error:
             self._say(f"{uid}: {error.status}")
             self._draws.counts[f"C-STORE: {error.status:04X}"] += 1
-            if error.status not in _REFUSALS:
+            if error.status not in self._node.refusals:
                 self._network.trace.violate(f"C-STORE of {uid}: {error}")
+            if error.status != PROCESSING_FAILURE:  # it took too long, and may still come
+                self._ledger.refused(sending)
             return
-        self._say(f"{uid}: {status}, {digest[:8]}")
+        self._say(f"{uid}: {status}, {sending.digest[:8]}")
         self._draws.counts["C-STORE: 0000"] += 1
         if status == 0:
-            self._ledger.acknowledged(uid, digest)
+            self._ledger.acknowledged(sending)
         else:
             self._network.trace.violate(f"C-STORE of {uid}: {status}")
 
@@ -354,7 +372,7 @@ class Requestor:
         number = self._node_number()
         uid = f"1.3.{number}.{self._transactions}"
         uids = self._draws.shuffled(UIDS)[: self._draws.number(1, 4)]
-        asked = Asked(frozenset(self._ledger.promised), frozenset(self._ledger.damaged))
+        asked = Asked(frozenset(self._ledger.promised), frozenset(self._ledger.rotten))
         asking = dimse.request_commitment(
             association, [(CTImageStorage, each) for each in uids], transaction_uid=uid
         )

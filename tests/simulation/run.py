@@ -27,6 +27,7 @@ from tests.simulation.draws import Draws, Violation
 from tests.simulation.ledger import STUDIES, UIDS, Ledger, content
 from tests.simulation.network import SimulatedNetwork
 from tests.simulation.node import LIMITS, TITLE, Node
+from tests.simulation.replacing import ReplacingLedger
 from tests.simulation.requestors import _CONTEXTS, Requestor
 
 ENDLESS = 200_000  # steps; so many has no run that ends
@@ -57,9 +58,11 @@ class Simulation:
         self.clock = self.network.clock
         self.trace = self.network.trace
         self.trace.root = str(folder)
-        self.ledger = Ledger(self.trace)
+        replaces = draws.chance(0.5)
+        draws.counts[f"archives that {'replace' if replaces else 'keep'}"] += 1
+        self.ledger = ReplacingLedger(self.trace) if replaces else Ledger(self.trace)
         self.disk = Disk(folder, draws, self.trace)
-        self.node = Node(self.network, self.disk, draws, self.ledger)
+        self.node = Node(self.network, self.disk, draws, self.ledger, replaces=replaces)
         self.requestors = [
             Requestor(f"REQUESTOR{number}", self.network, self.node, draws, self.ledger)
             for number in range(1, draws.number(3, 6))

@@ -15,11 +15,13 @@ from dimse.archive.files import ObjectFolder
 from tests.simulation.database import Database
 from tests.simulation.disk import RESERVE, Disk
 from tests.simulation.draws import Draws, Trace
-from tests.simulation.ledger import UIDS, Ledger, content
+from tests.simulation.ledger import UIDS, content
+from tests.simulation.replacing import ReplacingLedger
 from tests.simulation.run import in_memory, scale_down
 from tests.simulation.threads import InTurn, Threads
 
 OLD, NEW = content(UIDS[0], 1, 3_000), content(UIDS[1], 1, 3_000)
+OTHER = content(UIDS[0], 2, 3_000)  # in the place of OLD
 ALL_SUBSETS = 5  # of so many changes; of more, none, all, and all but one
 
 
@@ -30,13 +32,15 @@ class Machine:
         self.draws = Draws(seed)
         self.trace = Trace(lambda: 0.0, echo=False)
         self.disk = Disk(folder, self.draws, self.trace)
-        self.ledger = Ledger(self.trace)
+        self.ledger = ReplacingLedger(self.trace)
         self.status: Any = None
 
     def start(self) -> None:
         self.threads = Threads(self.draws, lambda: 0.0)
         folder, draws = self.disk.folder, self.draws
-        objects: Any = ObjectFolder(folder, durable=True, reserve=RESERVE, syncing=InTurn(draws))
+        objects: Any = ObjectFolder(
+            folder, durable=True, reserve=RESERVE, replaces=True, syncing=InTurn(draws)
+        )
         limits = Limits(disk_reserve=RESERVE)
         self.archive = Archive(
             folder, objects=objects, limits=limits, in_thread=self.threads, clock=object()
@@ -51,7 +55,7 @@ class Machine:
         received = ReceivedInstance(
             instance.sop_class_uid, uid, instance.transfer_syntax, "MODALITY", "ARCHIVE"
         )
-        digest = self.ledger.sending(instance)
+        sending = self.ledger.sending(instance)
         operation: Any = None
         sink = self.archive.begin(received, operation)
         sink.write(memoryview(instance.data or b""))
@@ -63,13 +67,17 @@ class Machine:
             self.threads.turn(self.threads.steps[0])
         if statuses:
             assert statuses == [0]
-            self.ledger.acknowledged(uid, digest)
+            self.ledger.acknowledged(sending)
         return bool(statuses)
 
     def lose_power(self, survived: tuple[int, ...]) -> None:
+        self.crash(power=True, survived=survived)
+
+    def crash(self, *, power: bool, survived: tuple[int, ...] = ()) -> None:
         self.threads.crash()
-        self.disk.crash(power=True, survived=survived)
-        self.database.survive(self.disk.folder, power=True)
+        self.ledger.over()
+        self.disk.crash(power=power, survived=survived)
+        self.database.survive(self.disk.folder, power=power)
 
     def stored(self) -> set[str]:
         """What the archive has; all of it is whole, and there is all that was promised."""
@@ -78,7 +86,7 @@ class Machine:
             assert self.archive.index.keys("0", "g") == self.archive.objects.keys("0", "g")
             for uid, stored in self.archive.index.stored(UIDS).items():
                 path = self.archive.objects.path_of(stored.key)
-                self.ledger.seen(uid, path.read_bytes()[stored.offset :], "after a start")
+                self.ledger.found(uid, path.read_bytes()[stored.offset :], "after a start")
                 found.add(uid)
         self.ledger.missing(frozenset(self.ledger.promised), found, "after a start")
         assert self.trace.violations == []
@@ -118,7 +126,9 @@ def subsets(size: int) -> Iterator[tuple[int, ...]]:
     return chain.from_iterable(combinations(range(size), length) for length in lengths)
 
 
-@pytest.mark.parametrize("instance", [NEW, OLD], ids=["new", "sent again"])
+@pytest.mark.parametrize(
+    "instance", [NEW, OLD, OTHER], ids=["new", "sent again", "another in its place"]
+)
 def test_h_r19_power_is_lost_at_each_step(beginning: Path, instance: Instance):
     """An instance that was acknowledged is there; one that was not is there whole, or not."""
     states, over = 0, False
@@ -138,3 +148,24 @@ def test_h_r19_power_is_lost_at_each_step(beginning: Path, instance: Instance):
         if over:
             break
     assert states > turns > 10
+
+
+@pytest.mark.parametrize("instance", [NEW, OTHER], ids=["new", "another in its place"])
+def test_h_r19_power_is_lost_after_a_server_was_killed_and_started_again(
+    beginning: Path, instance: Instance
+):
+    """What the start has found, and told peers, stays: none of its names was synced by itself."""
+    over = False
+    for turns in count():
+        with machine(beginning.parent / f"{turns}", turns, beginning) as one:
+            over = one.store(instance, turns)
+            one.crash(power=False)
+            one.start()
+            found = one.stored()
+            one.ledger.promised.update(dict.fromkeys(found, ""))
+            one.crash(power=True)
+            one.start()
+            assert one.stored() == found
+        if over:
+            break
+    assert turns > 10

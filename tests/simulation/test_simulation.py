@@ -11,6 +11,7 @@ import pytest
 from dimse import acceptor
 from dimse.archive.archive import Archive
 from dimse.archive.files import ObjectFolder
+from dimse.archive.replaced import ReplacedObjects
 from dimse.errors import StatusError
 from dimse.services.partial_file import PartialFile
 from tests.simulation.draws import Violation
@@ -96,6 +97,11 @@ def one_partial_file(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ObjectFolder, "begin", begin)
 
 
+def not_restored(patch: pytest.MonkeyPatch) -> None:
+    """What was refused stays in the place of what was acknowledged."""
+    patch.setattr(ReplacedObjects, "restore", lambda self, path: None)
+
+
 def place_not_released(patch: pytest.MonkeyPatch) -> None:
     """An association that has ended counts for ever."""
     patch.setattr(acceptor, "_leave", lambda counter, host: None)
@@ -109,6 +115,7 @@ def place_not_released(patch: pytest.MonkeyPatch) -> None:
         success_before_the_index,
         dropped_error,
         one_partial_file,
+        not_restored,
         place_not_released,
     ],
 )
