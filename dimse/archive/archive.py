@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -154,21 +154,22 @@ class Archive:
 
         Raises `MisuseError` when another server has them, or they cannot be used.
         """
-        self.objects.open()
         try:
-            self.index.open()
-            self._reconciliation.run(
-                forget_lost=self._forget_lost, opening=self._department.hears_of_ends
-            )
-            self._department.open()
-        except BaseException as error:
-            self.index.close()
-            self.objects.close()
-            if isinstance(error, SQLAlchemyError):
-                raise self.index.unusable(error) from error
-            if isinstance(error, OSError):
-                raise MisuseError(f"store {self.folder}: {error.strerror}") from error
-            raise
+            with ExitStack() as begun:  # what ends again when a later step fails
+                self.objects.open()
+                begun.callback(self.objects.close)
+                begun.callback(self.index.close)
+                self.index.open()
+                self._reconciliation.run(
+                    forget_lost=self._forget_lost, opening=self._department.hears_of_ends
+                )
+                begun.callback(self._department.abandon)
+                self._department.open()
+                begun.pop_all()
+        except SQLAlchemyError as error:
+            raise self.index.unusable(error) from error
+        except OSError as error:
+            raise MisuseError(f"store {self.folder}: {error.strerror}") from error
         return self
 
     def close(self) -> "Deferred[None]":

@@ -79,7 +79,7 @@ class Commitments:
     A request is in the index before it is answered, and until its result was reported: on its
     own association while that is open, else on a new one to where `place(ae_title)` says, again
     and again until `ATTEMPTS` are over. What is committed is in the index, and its object was read
-    and is whole. `start` goes on with what an earlier run has left. `audit` is told of peers that
+    and is whole. `go_on_with` what an earlier run has `kept`. `audit` is told of peers that
     are not who they should be.
     """
 
@@ -120,17 +120,14 @@ class Commitments:
             raise self._index.failed(error, PROCESSING_FAILURE) from error
         self._run(key, operation)
 
-    def start(self) -> None:
-        """Go on with all requests that are kept; the index is open.
+    def kept(self) -> Sequence[Any]:
+        """The requests of an earlier run; raises what the database raises."""
+        columns = (COMMITMENTS.c.peer, COMMITMENTS.c.transaction_uid)
+        return self._index.fetch(sa.select(*columns))
 
-        Raises `MisuseError` when it fails.
-        """
-        kept = sa.select(COMMITMENTS.c.peer, COMMITMENTS.c.transaction_uid)
-        try:
-            rows = self._index.fetch(kept)
-        except SQLAlchemyError as error:
-            raise self._index.unusable(error) from error
-        for key in sorted({_Key(*row) for row in rows} - self._running.keys()):
+    def go_on_with(self, kept: Sequence[Any]) -> None:
+        """Report their results; the index is open."""
+        for key in sorted({_Key(*row) for row in kept} - self._running.keys()):
             self._run(key, None)
 
     def stop(self) -> None:

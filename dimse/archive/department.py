@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from dimse.archive.availability import Notifier
@@ -71,9 +72,19 @@ class Department:
         self._index = index
 
     def open(self) -> None:
-        """Go on with what an earlier run has left, once there are `scps`; the index is open."""
+        """Go on with what an earlier run has left, once there are `scps`; the index is open.
+
+        Raises `MisuseError` when it fails.
+        """
         self._open = True
         self._start()
+
+    def abandon(self) -> None:
+        """Leave all of it to the next run, for this one does not begin."""
+        self._open = False
+        self._commitments.stop()
+        if self._studies is not None:
+            self._studies.abandon()
 
     def close(self) -> "Deferred[None]":
         """Let studies end, and leave the rest to the next run; fires when that is done."""
@@ -113,12 +124,17 @@ class Department:
         return self._resolve(ae_title)
 
     def _start(self) -> None:
-        if self._open and self._serves:
-            self._commitments.start()
-            if self._studies is not None:
-                for row in self._index.fetch(sa.select(OPEN_STUDIES)):
-                    peer = Peer(row.peer, _EARLIER)
-                    self._studies.resume(row.study_uid, row.instances, peer, row.ae_title)
+        if not (self._open and self._serves):
+            return
+        try:
+            requests, studies = self._commitments.kept(), self._index.fetch(sa.select(OPEN_STUDIES))
+        except SQLAlchemyError as error:
+            raise self._index.unusable(error) from error
+        self._commitments.go_on_with(requests)
+        if self._studies is not None:
+            for row in studies:
+                peer = Peer(row.peer, _EARLIER)
+                self._studies.resume(row.study_uid, row.instances, peer, row.ae_title)
 
     def _study_ended(self, study: EndedStudy) -> "Deferred[Any]":
         hook = self._on_study_end or (lambda _: None)

@@ -84,6 +84,12 @@ class Studies:
             study = self._open[study_instance_uid] = _Open(peer, ae_title, instances=instances)
             study.timer = self._clock.callLater(self._timeout, self._end, study_instance_uid)
 
+    def abandon(self) -> None:
+        """Forget those that are open, which have not ended: the next run resumes them."""
+        for study in self._open.values():
+            _stop(study)
+        self._open.clear()
+
     def close(self) -> "Deferred[Any]":
         """Let all that are open end now; fires when the next run will not know them."""
         for study_instance_uid in list(self._open):
@@ -97,8 +103,7 @@ class Studies:
 
     def _end(self, study_instance_uid: str) -> None:
         study = self._open.pop(study_instance_uid)
-        if study.timer is not None and study.timer.active():
-            study.timer.cancel()
+        _stop(study)
         ended = EndedStudy(study_instance_uid, study.instances, study.peer, study.ae_title)
         forgetting = self._forget(study_instance_uid, study.instances)
         self._forgetting.add(forgetting)
@@ -114,3 +119,8 @@ class Studies:
         maybeDeferred(self._ended, ended).addErrback(
             lambda failure: self.log.failure("on_study_end failed", failure)
         )
+
+
+def _stop(study: _Open) -> None:
+    if study.timer is not None and study.timer.active():
+        study.timer.cancel()
