@@ -308,7 +308,8 @@ class Archive:
         try:
             self.log.info("{index} is made from {folder}", index=self.index, folder=self.folder)
             self.index.begin_anew()
-            return self._reconciliation.add_all(progress)
+            numbers = self._reconciliation.add_all(progress)
+            self.index.forget_old()
         except SQLAlchemyError as error:
             raise self.index.unusable(error) from error
         except OSError as error:
@@ -316,6 +317,7 @@ class Archive:
         finally:
             self.index.close()
             self.objects.close()
+        return numbers
 
     def scps(
         self,

@@ -7,7 +7,6 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +25,13 @@ from dimse.archive.database import (
     without_secrets,
 )
 from dimse.archive.objects import StoredInstance, key_of
+from dimse.archive.old_indexes import (
+    ENDINGS,
+    is_superseded,
+    next_old_index,
+    old_indexes,
+    remove,
+)
 from dimse.archive.rows import Identity, Row, now, rows_of, value_of
 from dimse.archive.schema import (
     ABOUT,
@@ -46,7 +52,6 @@ _STORE = "store"  # the row with the id of the store
 
 _KNOWN = 10_000  # studies and series that are remembered as being in the index
 _AT_ONCE = 500  # instances that are forgotten in one transaction, rows that are read at once
-_ENDINGS = ("", "-wal", "-shm")  # of the files of a database of SQLite
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -87,8 +92,8 @@ class Index:
 
     def _make_private(self) -> None:
         """SQLite would make its file, which has the names of patients, for all to read."""
-        if self._url.get_backend_name() == "sqlite" and self._url.database:
-            os.close(os.open(self._url.database, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if self._file:
+            os.close(os.open(self._file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     def _check_encoding(self, connection: sa.Connection) -> None:
         if self._url.get_backend_name() == "postgresql":
@@ -101,16 +106,16 @@ class Index:
 
         The file of SQLite is another one then, for that which is there may be damaged; it stays
         beside it with the ending `.old`, or with a number behind that, for it alone may know which
-        instance a key was. What no instance tells, such as the worklist, is taken along as far as
-        it can be read.
+        instance a key was, until `forget_old`. What no instance tells, such as the worklist, is
+        taken along as far as it can be read.
         """
         kept = self._of_the_department()
         self.close()
-        file = self._url.database if self._url.get_backend_name() == "sqlite" else None
+        file = self._file
         try:
             if file and os.path.exists(file):
-                old = _unused(f"{file}.old")
-                for ending in _ENDINGS:
+                old = next_old_index(file)
+                for ending in ENDINGS:
                     if os.path.exists(f"{file}{ending}"):
                         os.rename(f"{file}{ending}", f"{old}{ending}")
         except OSError as error:
@@ -122,6 +127,29 @@ class Index:
                 connection.execute(table.delete())
                 if rows:
                     connection.execute(table.insert(), rows)
+
+    def forget_old(self) -> None:
+        """Remove what rebuilds have left but for the newest, and what tells something else."""
+        if not self._file:
+            return
+        *before, newest = old_indexes(self._file) or [""]
+        for old in before:
+            if not is_superseded(old, self._file, newest):
+                self.log.info(
+                    "{old} stays: it knows what no newer one does, or is damaged", old=old
+                )
+                continue
+            try:
+                remove(old)
+            except OSError as error:
+                self.log.warn("{old} cannot be removed: {error}", old=old, error=error.strerror)
+            else:
+                self.log.info("removed {old}: newer ones know all that it does", old=old)
+
+    @property
+    def _file(self) -> str | None:
+        """That of SQLite."""
+        return self._url.database if self._url.get_backend_name() == "sqlite" else None
 
     def _of_the_department(self) -> dict[sa.Table, list[Row]]:
         """The rows of the tables that no instance tells of, as far as they can be read."""
@@ -369,12 +397,6 @@ def _opened(instances: Sequence[StoredInstance]) -> list[Row]:
                 "ae_title": stored.received.receiving_ae_title,
             }
     return [rows[study_uid] for study_uid in sorted(rows)]
-
-
-def _unused(path: str) -> str:
-    """A name for a database: the path itself, or with the first number that is free."""
-    names = chain([path], (f"{path}-{number}" for number in count(2)))
-    return next(n for n in names if not any(os.path.lexists(f"{n}{e}") for e in _ENDINGS))
 
 
 def sqlite_url(folder: Path) -> str:

@@ -18,7 +18,7 @@ from dimse.archive import files
 from dimse.archive.archive import Archive
 from dimse.archive.index import Index
 from dimse.archive.objects import ABOVE_ALL, LOWEST, key_of
-from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES
+from dimse.archive.schema import INSTANCES, PATIENTS, SERIES, STUDIES, WORKLIST
 from tests.archive.archives import LIMITS, data_set, open_archive, put, texts, uids
 from tests.archive.faults import faults
 
@@ -319,6 +319,36 @@ class TestStart:
             old = Index(f"sqlite:///{tmp_path}/index.sqlite.old{ending}")
             assert old.stored(["1.2.1.1", "1.2.1.2", "1.2.1.3"]).keys() == {uid}
             old.close()
+
+    def test_rebuild_removes_old_indexes_that_tell_nothing_else(
+        self, tmp_path: Path, log: list[dict[str, Any]]
+    ):
+        """But the newest, what is damaged, and what alone knows an instance or a worklist item."""
+        index, tells = tmp_path / "index.sqlite", "newer ones know all that it does"
+
+        def rebuild() -> set[str]:
+            Archive(tmp_path).rebuild()
+            return {path.name.removeprefix("index.sqlite.") for path in tmp_path.glob("*.old*")}
+
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.1"))
+        assert rebuild() == {"old"}
+        assert rebuild() == {"old-2"}
+        assert f"removed {index}.old: {tells}" in texts(log)
+        with open_archive(tmp_path) as archive:
+            put(archive, data_set("1.2.1.2"))
+            archive.objects.path_of(key_of("1.2.1.2")).unlink()  # known by old-3 alone
+        assert rebuild() == {"old-3"}
+        assert rebuild() == {"old-3", "old-4"}
+        with open_archive(tmp_path) as archive:
+            item = {"study_uid": "1.2", "step_id": "1", "date": "", "attributes": "{}"}
+            archive.index.change(WORKLIST.insert().values(item))
+        assert rebuild() == {"old-3", "old-5"}
+        with open_archive(tmp_path) as archive:
+            archive.index.change(WORKLIST.delete())  # now known by old-5 alone
+        assert rebuild() == {"old-3", "old-5", "old-6"}
+        (tmp_path / "index.sqlite.old-6").write_bytes(b"damaged")
+        assert rebuild() == {"old-3", "old-5", "old-6", "old-7"}
 
     def test_a_rebuild_that_the_database_fails(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
