@@ -209,9 +209,10 @@ class Archive:
         """Commit an instance that is whole; fires with its status."""
 
         def committed(status: int) -> int:
+            is_new = incoming.object.published
             if incoming.stored is not None:
-                self._department.received(incoming.stored, incoming.operation)
-            self._tell(incoming, CREATED if incoming.object.published else THERE)
+                self._department.received(incoming.stored, incoming.operation, is_new=is_new)
+            self._tell(incoming, CREATED if is_new else THERE)
             return status
 
         def failed(failure: Failure) -> Failure:

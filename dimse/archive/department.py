@@ -91,19 +91,19 @@ class Department:
         self._open = False
         self._commitments.stop()
         ended = self._studies.close() if self._studies is not None else succeed(None)
-        stopped = self._notifier.stop() if self._notifier is not None else succeed(None)
-        return ended.addCallback(lambda _: stopped)
+        notifier = self._notifier
+        return ended.addCallback(lambda _: notifier.stop() if notifier is not None else None)
 
     @property
     def hears_of_ends(self) -> bool:
         """Whether anybody wants to know when a study has ended."""
         return self._studies is not None
 
-    def received(self, stored: StoredInstance, operation: Operation) -> None:
-        """An instance was committed."""
+    def received(self, stored: StoredInstance, operation: Operation, *, is_new: bool) -> None:
+        """An instance was committed, which was not there before if it `is_new`."""
         study_uid = stored.attributes.get(_STUDY_UID)
         if self._studies is not None and isinstance(study_uid, str) and study_uid:
-            self._studies.received(study_uid, operation)
+            self._studies.received(study_uid, operation, is_new=is_new)
 
     def scps(self, destinations: Destinations, ae_title: str | None = None) -> list[SCP]:
         """Commitment, with results to `destinations`, procedure steps and worklist.
@@ -147,7 +147,5 @@ class Department:
         return ended
 
 
-def _end_study(
-    index: Index, in_thread: InThread, study_uid: str, instances: int
-) -> "Deferred[None]":
-    return in_thread(partial(index.end_study, study_uid, instances))
+def _end_study(index: Index, in_thread: InThread, study_uid: str, news: int) -> "Deferred[int]":
+    return in_thread(partial(index.end_study, study_uid, news))

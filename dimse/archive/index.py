@@ -327,14 +327,20 @@ class Index:
         found = self.fetch(sa.select(*columns).where(INSTANCES.c.object.in_(keys)))
         return sorted(((row.instance_uid, row.study_uid) for row in found), key=lambda row: row[1])
 
-    def end_study(self, study_uid: str, instances: int) -> None:
-        """It has ended, after so many instances; with more it has begun anew."""
+    def end_study(self, study_uid: str, news: int) -> int:
+        """It has ended, after so many new instances; with more it has begun anew.
+
+        Returns how many instances of it there are.
+        """
         columns = OPEN_STUDIES.c
         of_it = columns.study_uid == study_uid
         self.change(
-            OPEN_STUDIES.update().where(of_it).values(instances=columns.instances - instances),
+            OPEN_STUDIES.update().where(of_it).values(instances=columns.instances - news),
             OPEN_STUDIES.delete().where(of_it, columns.instances <= 0),
         )
+        counted = sa.select(sa.func.count()).where(INSTANCES.c.study_uid == study_uid)
+        ((count,),) = self.fetch(counted)
+        return int(count)
 
     def store_id(self, unless_any: str) -> str:
         """Which store it is the index of; of `unless_any`, if that was not said before."""

@@ -139,8 +139,8 @@ WORKLIST = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# Studies that have not ended, with the number of instances of each that came, the last of `peer`,
-# who called us `ae_title`.
+# Studies that have not ended, with the number of new instances of each, the last of `peer`, who
+# called us `ae_title`.
 OPEN_STUDIES = sa.Table(
     "open_studies",
     METADATA,

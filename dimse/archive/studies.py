@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dimse.performing import Operation, Peer
 
@@ -14,8 +15,8 @@ from dimse.performing import Operation, Peer
 class EndedStudy:
     """A study of which nothing comes any more, as far as one can tell.
 
-    `instances` is the number of those that came since it began, or ended before; `peer` sent the
-    last of them, and called us `ae_title`.
+    The archive has so many `instances` of it then, whenever they came; what was sent again, or was
+    refused, adds nothing. `peer` sent the last one, and called us `ae_title`.
     """
 
     study_instance_uid: str
@@ -31,7 +32,7 @@ class _Open:
     peer: Peer
     ae_title: str
     association: object = None  # of an earlier run
-    instances: int = 0
+    news: int = 0  # as the index counts them, so that it can tell what came after the end
     timer: Any = None
     awaited: set[object] = field(default_factory=set)  # associations whose end is waited for
 
@@ -40,8 +41,8 @@ class Studies:
     """Calls `ended(study)` when no instance of a study came for `timeout` seconds.
 
     With a `timeout` of 0 a study ends with the association that brought its last instance. What
-    the hook raises, or its Deferred fails with, is logged. `forget(uid, instances)` is called too,
-    for what the next run would `resume`.
+    the hook raises, or its Deferred fails with, is logged. `forget(uid, news)` is called before,
+    for what the next run would `resume`; it fires with how many instances there are.
     """
 
     log = Logger()
@@ -51,22 +52,22 @@ class Studies:
         timeout: float,
         ended: Callable[[EndedStudy], Any],
         clock: Any,
-        forget: "Callable[[str, int], Deferred[None]]",
+        forget: "Callable[[str, int], Deferred[int]]",
     ) -> None:
         self._timeout = timeout
         self._ended = ended
         self._clock = clock
         self._forget = forget
-        self._forgetting: set[Deferred[None]] = set()
+        self._ending: set[Deferred[None]] = set()
         self._open: dict[str, _Open] = {}
 
-    def received(self, study_instance_uid: str, operation: Operation) -> None:
-        """An instance of it was committed."""
+    def received(self, study_instance_uid: str, operation: Operation, *, is_new: bool) -> None:
+        """An instance of it was committed, which was not there before if it `is_new`."""
         association = operation.association
         study = self._open.setdefault(study_instance_uid, _Open(operation.peer, operation.ae_title))
         study.peer, study.ae_title = operation.peer, operation.ae_title
         study.association = association
-        study.instances += 1
+        study.news += is_new
         if self._timeout:
             if study.timer is None:
                 study.timer = self._clock.callLater(self._timeout, self._end, study_instance_uid)
@@ -78,10 +79,10 @@ class Studies:
                 lambda _: self._association_ended(study_instance_uid, association)
             )
 
-    def resume(self, study_instance_uid: str, instances: int, peer: Peer, ae_title: str) -> None:
-        """So many instances of it came before a restart, and it had not ended."""
+    def resume(self, study_instance_uid: str, news: int, peer: Peer, ae_title: str) -> None:
+        """So many new instances of it came before a restart, and it had not ended."""
         if study_instance_uid not in self._open:
-            study = self._open[study_instance_uid] = _Open(peer, ae_title, instances=instances)
+            study = self._open[study_instance_uid] = _Open(peer, ae_title, news=news)
             study.timer = self._clock.callLater(self._timeout, self._end, study_instance_uid)
 
     def abandon(self) -> None:
@@ -91,10 +92,10 @@ class Studies:
         self._open.clear()
 
     def close(self) -> "Deferred[Any]":
-        """Let all that are open end now; fires when the next run will not know them."""
+        """Let all that are open end now; fires when they have, and the next run will not know."""
         for study_instance_uid in list(self._open):
             self._end(study_instance_uid)
-        return DeferredList(list(self._forgetting))
+        return DeferredList(list(self._ending))
 
     def _association_ended(self, study_instance_uid: str, association: object) -> None:
         study = self._open.get(study_instance_uid)
@@ -104,18 +105,25 @@ class Studies:
     def _end(self, study_instance_uid: str) -> None:
         study = self._open.pop(study_instance_uid)
         _stop(study)
-        ended = EndedStudy(study_instance_uid, study.instances, study.peer, study.ae_title)
-        forgetting = self._forget(study_instance_uid, study.instances)
-        self._forgetting.add(forgetting)
-        forgetting.addErrback(
-            lambda failure: self.log.failure("a study will end once more", failure)
-        ).addBoth(lambda _: self._forgetting.discard(forgetting))
+        forgotten = self._forget(study_instance_uid, study.news)
+        forgotten.addErrback(self._not_forgotten, study)
+        ending: Deferred[None] = forgotten.addCallback(self._tell, study_instance_uid, study)
+        self._ending.add(ending)
+        ending.addBoth(lambda _: self._ending.discard(ending))
+
+    def _not_forgotten(self, failure: Failure, study: _Open) -> int:
+        """The index does not know how many there are, either."""
+        self.log.failure("a study will end once more", failure)
+        return study.news
+
+    def _tell(self, count: int, study_instance_uid: str, study: _Open) -> None:
         self.log.info(
             "study {uid} has ended: {count} instances, the last of {peer}",
             uid=study_instance_uid,
-            count=ended.instances,
-            peer=str(ended.peer),
+            count=count,
+            peer=str(study.peer),
         )
+        ended = EndedStudy(study_instance_uid, count, study.peer, study.ae_title)
         maybeDeferred(self._ended, ended).addErrback(
             lambda failure: self.log.failure("on_study_end failed", failure)
         )

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from pydicom.uid import CTImageStorage
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import fail
 from twisted.logger import LogLevel, formatEvent
 
@@ -21,6 +23,7 @@ from dimse.archive.studies import EndedStudy
 from dimse.services.retrieving import Destination
 from dimse.testing import Network
 from tests.archive.archives import data_set, open_archive, put, synchronously
+from tests.archive.faults import STEPS, faults
 from tests.services.steps import begun
 
 STUDY = "1.2"  # of 1.2.1.1 and others
@@ -93,13 +96,35 @@ class TestTimeOut:
             assert f"study {STUDY} has ended: 2 instances, the last of {ended.peer}" in lines
 
     def test_it_begins_anew(self, network: Network, tmp_path: Path):
-        """What comes behind the end is told with an end of its own."""
+        """What comes behind the end is told with an end of its own, of all that are there then."""
         with Sender(network, tmp_path, 60) as sender:
             association = sender.associate()
             for uid in ("1.2.1.1", "1.2.1.2"):
                 sender.store(association, uid)
                 network.advance(60)
-            assert sender.told() == [(STUDY, 1), (STUDY, 1)]
+            assert sender.told() == [(STUDY, 1), (STUDY, 2)]
+
+    def test_what_is_sent_again_is_not_counted_twice(self, network: Network, tmp_path: Path):
+        """Nor what replaces another; the study ends all the same, also of duplicates alone."""
+        with Sender(network, tmp_path, 60, duplicates="replace") as sender:
+            association = sender.associate()
+            sender.store(association, "1.2.1.1", "1.2.1.1", "1.2.1.2")
+            other = data_set("1.2.1.2", PatientName="Other")
+            assert network.result(dimse.store(association, other)) == 0
+            network.advance(60)
+            sender.store(association, "1.2.1.1")
+            network.advance(60)
+            assert sender.told() == [(STUDY, 2), (STUDY, 2)]
+
+    def test_an_index_that_fails_then(self, network: Network, tmp_path: Path):
+        """It cannot tell how many there are: those that came are."""
+        with Sender(network, tmp_path, 60) as sender:
+            sender.store(sender.associate(), "1.2.1.1", "1.2.1.1")
+            error = OperationalError("database is locked")
+            with faults(sender.archive, STEPS, 1, error, ever=True):
+                network.advance(60)
+            assert sender.told() == [(STUDY, 1)]
+            assert len(network.flush_logged_errors(SQLAlchemyError)) == 1
 
     def test_when_the_archive_closes(self, network: Network, tmp_path: Path):
         with Sender(network, tmp_path, 60) as sender:
@@ -274,7 +299,7 @@ class TestRestart:
             network.advance(59)
             assert sender.told() == []
             network.advance(1)
-            assert sender.told() == [(STUDY, 3)]
+            assert sender.told() == [(STUDY, 2)]
         assert self.left(tmp_path) == []
 
     def test_what_ended_is_over(self, network: Network, tmp_path: Path):
