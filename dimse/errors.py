@@ -3,6 +3,7 @@
     DimseError
     |-- MisuseError                 ours: a call that the state or the arguments do not allow
     |-- ProtocolError               the peer's: what PS3.7 or PS3.8 forbid       -> A-ABORT
+    |-- DataSetError                the peer's: what should be a data set is none
     |-- NotAnInstanceError          what should be sent is no composite instance
     |-- ContextError                no presentation context for what was asked
     |-- StatusError                 an operation that failed, and its status -> response
@@ -93,6 +94,13 @@ class ProtocolError(DimseError):
         super().__init__(message)
         self.reason = reason
         self.in_step = in_step
+
+
+class DataSetError(DimseError):
+    """What came is no data set in its transfer syntax (PS3.5 7); what comes behind it can be read.
+
+    The text names tag and clause where it is known what is wrong.
+    """
 
 
 class NotAnInstanceError(DimseError):

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from dimse.association import Association
-from dimse.errors import DimseError, MisuseError
+from dimse.errors import DataSetError, DimseError, MisuseError
 from dimse.invoking import Answer, Invocation
 from dimse.message.base import Request
 from dimse.message.status import CANCEL, Status
@@ -136,6 +136,8 @@ class Answers(Generic[Item, Result]):
         self.status = status_of(answer)
         try:
             return self._item(answer)
+        except DataSetError:
+            raise  # it is one of many
         except DimseError:
             inbox.drop()
             raise
@@ -176,6 +178,9 @@ class Answers(Generic[Item, Result]):
             items = [item async for item in self if self._kept]
         except CancelledError:
             await self.aclose()
+            raise
+        except DataSetError:
+            self._inbox.drop()
             raise
         final = self._inbox.final
         if isinstance(final, Failure):

@@ -15,7 +15,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, VR, PersonName
 
-from dimse.errors import DimseError, MisuseError
+from dimse.errors import DataSetError, DimseError, MisuseError
 from dimse.services.structure import check_structure
 
 # A deflated data set may unfold to so much: what Limits.dataset_length allows one that is not.
@@ -124,7 +124,7 @@ def _is_latin_1(text: str) -> bool:
 
 
 def decode(data: bytes, transfer_syntax: str, longest: int = _LONGEST) -> Dataset:
-    """The data set in `data`; raises `DimseError` for what is none, and names no value.
+    """The data set in `data`; raises `DataSetError` for what is none, and names no value.
 
     A deflated one may unfold to `longest` bytes. Nothing of it is guessed: it has to be in its
     transfer syntax, whole, and not nested deeper, or of more elements, than anybody needs.
@@ -137,11 +137,11 @@ def decode(data: bytes, transfer_syntax: str, longest: int = _LONGEST) -> Datase
             data = inflated(data, longest)
         check_structure(data, implicit=implicit, little_endian=little_endian)
     except (ValueError, zlib.error) as error:
-        raise DimseError(what) from error
+        raise DataSetError(f"{error}: {what}") from error
     try:
         return read_dataset(BytesIO(data), implicit, little_endian, bytelength=len(data))
     except Exception:  # noqa: BLE001  whatever pydicom says of it; the text may hold values
-        raise DimseError(what) from None
+        raise DataSetError(what) from None
 
 
 def uids_of(dataset: Dataset, keyword: str) -> list[str]:

@@ -13,7 +13,8 @@ from pydicom.tag import Tag
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from dimse.association import Association
-from dimse.errors import DimseError, MisuseError, StatusError
+from dimse.errors import DataSetError, DimseError, MisuseError, StatusError
+from dimse.invoking import Answer
 from dimse.message.base import Request
 from dimse.message.messages import (
     NActionRQ,
@@ -72,9 +73,16 @@ async def _invoke(
     answer = await association.request(context, request, source, timeout=timeout)
     status = succeeded(answer)
     assert isinstance(answer.response, NResponse)
-    data = answer.data
-    received = None if data is None else decode(data, answer.context.transfer_syntax)
-    return Reply(status, answer.response, received)
+    return Reply(status, answer.response, _replied(association, answer))
+
+
+def _replied(association: Association, answer: Answer) -> Dataset | None:
+    if answer.data is None:
+        return None
+    try:
+        return decode(answer.data, answer.context.transfer_syntax)
+    except DataSetError as error:
+        raise DataSetError(f"{association.peer}: a reply cannot be read: {error}") from error
 
 
 def n_event_report(

@@ -10,7 +10,7 @@ from pydicom.uid import UID
 from twisted.logger import Logger
 
 from dimse.association import Association
-from dimse.errors import DimseError, MisuseError, ProtocolError, StatusError
+from dimse.errors import DataSetError, DimseError, MisuseError, ProtocolError, StatusError
 from dimse.invoking import Answer
 from dimse.message.base import Request
 from dimse.message.messages import MEDIUM, CFindRQ
@@ -71,11 +71,14 @@ class Matches(Answers[Dataset, list[Dataset]]):
 
     def _item(self, answer: Answer) -> Dataset:
         self.unsupported_keys |= self.status == PENDING_WARNING
+        peer = self._association.peer
         if answer.data is None:
-            peer = self._association.peer
             raise ProtocolError(f"{peer}: a match without Identifier (PS3.7 9.3.2.2)")
         longest = self._association.limits.identifier_length
-        return decode(answer.data, answer.context.transfer_syntax, longest)
+        try:
+            return decode(answer.data, answer.context.transfer_syntax, longest)
+        except DataSetError as error:
+            raise DataSetError(f"{peer}: a match cannot be read: {error}") from error
 
     def _result(self, items: list[Dataset], final: Answer) -> list[Dataset]:
         return items
@@ -97,7 +100,8 @@ def find(
 
     `async for match in find(...)` gets the matches as they come, `await find(...)` a list of all.
     Fails with `StatusError`, with `ContextError` when the peer did not accept the model, or with
-    the `AssociationError` that ended the association.
+    the `AssociationError` that ended the association. A match that cannot be read raises
+    `DataSetError`, and `anext` goes on with the others; `await` fails with it.
     """
     sop_class = model if isinstance(model, str) else model.find
     return Matches(association, identifier, sop_class, priority, timeout)

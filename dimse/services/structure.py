@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from pydicom._dicom_dict import DicomDictionary
+from pydicom.valuerep import VR
 
 DEEPEST = 64  # sequences in sequences; the deepest of the standard are below 10
 
@@ -18,6 +19,10 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV"))
 _LONG |= frozenset((b"UC", b"UN", b"UR", b"UT", b"UV"))  # 32 bits of length (PS3.5 7.1.2)
+
+# pydicom raises an error of its own for the value of another one, once that is looked at; it has
+# names of several in one, too.
+_KNOWN = frozenset(vr.encode() for vr in VR if len(vr) == 2)
 
 _SEQUENCES = frozenset(tag for tag, (vr, *_) in DicomDictionary.items() if vr == "SQ")
 
@@ -33,7 +38,9 @@ class _Level:
 
 
 class _Scan:
-    def __init__(self, data: bytes, most: int, *, little_endian: bool, encapsulated: bool) -> None:
+    def __init__(
+        self, data: bytes, most: int, *, little_endian: bool, encapsulated: bool, any_vr: bool
+    ) -> None:
         order = "<" if little_endian else ">"
         self._tag = Struct(order + "HH")
         self._short = Struct(order + "H")
@@ -42,6 +49,7 @@ class _Scan:
         self._data = data
         self._most = most
         self._encapsulated = encapsulated
+        self._any_vr = any_vr
         self._position = 0
         self._levels: list[_Level] = []
         self._count = 0
@@ -90,7 +98,7 @@ class _Scan:
             return
         if tag >> 16 == 0xFFFE:
             raise ValueError("an item outside of a sequence (PS3.5 7.5)")
-        vr, length = self._vr_and_length(level, header)
+        vr, length = self._vr_and_length(level, tag, header)
         # What is UN to its sender is in implicit VR, if it is a sequence (PS3.5 6.2.2).
         implicit = level.implicit or vr == b"UN"
         if vr == b"SQ" or (implicit and self._is_sequence(tag, length)):
@@ -113,12 +121,12 @@ class _Scan:
                 raise ValueError("pixel data with something else than fragments (PS3.5 A.4)")
             self._position += length
 
-    def _vr_and_length(self, level: _Level, header: bytes) -> tuple[bytes, int]:
+    def _vr_and_length(self, level: _Level, tag: int, header: bytes) -> tuple[bytes, int]:
         if level.implicit:
             return b"", int(self._length.unpack_from(header, 4)[0])
         vr = header[4:6]
-        if not (vr.isalpha() and vr.isupper()):
-            raise ValueError("an element without VR (PS3.5 7.1.2)")
+        if vr not in _KNOWN and not (self._any_vr and vr.isalpha() and vr.isupper()):
+            raise ValueError(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) has an unknown VR (PS3.5 6.2)")
         if vr in _LONG:
             return vr, int(self._length.unpack(self._take(level, 4))[0])
         return vr, int(self._short.unpack_from(header, 6)[0])
@@ -146,11 +154,13 @@ def check_structure(
     little_endian: bool,
     most: int = MOST,
     encapsulated: bool = False,
+    any_vr: bool = False,
 ) -> None:
     """Raise `ValueError` for what is no data set, has too many elements or nests too deep.
 
     `most` items and elements may be in it, and, if it may be `encapsulated`, pixel data in
-    fragments. Values are not looked at, and the text of the error names none (PS3.5 7.1, 7.5).
+    fragments, and with `any_vr` also what looks like a VR of a later standard. Values are not
+    looked at, and the text of the error names none (PS3.5 7.1, 7.5).
     """
-    scan = _Scan(data, most, little_endian=little_endian, encapsulated=encapsulated)
+    scan = _Scan(data, most, little_endian=little_endian, encapsulated=encapsulated, any_vr=any_vr)
     scan.run(implicit=implicit)

@@ -111,6 +111,7 @@ def read(instance: Instance) -> Dataset:
             little_endian=little_endian,
             most=MOST,
             encapsulated=syntax.is_compressed,
+            any_vr=True,  # most elements go on as they came
         )
         return read_dataset(BytesIO(data), implicit, little_endian, bytelength=len(data))
     except DimseError:

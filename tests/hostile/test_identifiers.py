@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
+from twisted.internet.defer import Deferred
 
 from dimse import (
     STUDY_ROOT,
@@ -20,7 +21,7 @@ from dimse import (
     find,
     n_get,
 )
-from dimse.errors import AssociationAbortedError
+from dimse.errors import AssociationAbortedError, DataSetError
 from dimse.message.messages import CCancelRQ, CFindRQ, CGetRQ, CMoveRQ, NSetRQ
 from dimse.services.dataset import decode, encode
 from dimse.sop_classes import STORAGE_COMMITMENT_PUSH
@@ -165,6 +166,49 @@ REFUSED = pytest.mark.parametrize("by", [refused_by_scp, refused_by_scu])
 def test_h_d15_another_transfer_syntax(network: Network, by: Any, data: bytes, syntax: str):
     """Nothing is guessed: what is agreed is what is read."""
     by(network, data, syntax)
+
+
+def of_vr(vr: bytes) -> bytes:
+    return encode(KEYS, EXPLICIT) + pack("<HH2sH", 0x0020, 0x0010, vr, 4) + b"ABCD"
+
+
+VRS = pytest.mark.parametrize("vr", [b"??", b"ZZ"])
+
+
+@REFUSED
+@VRS
+def test_an_unknown_vr(network: Network, by: Any, vr: bytes):
+    """How long the element is, and where the next one begins, nobody can tell."""
+    by(network, of_vr(vr), EXPLICIT)
+
+
+@VRS
+def test_a_match_of_an_unknown_vr_does_not_end_the_others(network: Network, vr: bytes):
+    """The error says whose it is, the tag and the clause, and nothing of a value."""
+    ours, server = answering(network, FIND, EXPLICIT)
+    matches = find(ours, KEYS)
+
+    async def following() -> list[str]:
+        found: list[str] = []
+        while True:
+            try:
+                found.append((await anext(matches)).StudyInstanceUID)
+            except DataSetError as error:
+                found.append(str(error))
+            except StopAsyncIteration:
+                return found
+
+    following_ = Deferred.fromCoroutine(following())
+    for data in (encode(KEYS, EXPLICIT), of_vr(vr), encode(KEYS, EXPLICIT)):
+        server.respond(0xFF00, data)
+    server.respond(0)
+    first, error, last = network.result(following_)
+    assert (first, last) == ("1.2.3", "1.2.3")
+    assert error.startswith(f"{ours.peer}: a match cannot be read: (0020,0010) has an unknown VR")
+    assert "PS3.5 6.2" in error
+    assert "ABCD" not in error
+    assert not any(isinstance(each.message, CCancelRQ) for each in server.messages)
+    assert ours.ended is None
 
 
 @REFUSED

@@ -87,9 +87,8 @@ class TestIdentifiers:
             (identifier("1.*"), 0xA900),
             (identifier(["1.2", "x"]), 0xA900),
             (identifier("1.2", "FRAME"), 0xAA02),
-            # Of another VR, and of one that is none.
+            # Of another VR.
             (decode(element(SOP_INSTANCE, "US", b"\1\0") + IMAGE_LEVEL, EXPLICIT), 0xA900),
-            (decode(element(0x00080052, "KS", b"IMAGE "), EXPLICIT), 0xA900),
         ],
     )
     def test_that_are_none(self, keys: Dataset, status: int):
