@@ -13,6 +13,7 @@ from dimse.archive.index import Index
 from dimse.archive.schema import INSTANCES
 from dimse.archive.steps import steps_of
 from dimse.archive.studies import EndedStudy
+from dimse.archive.waiting import Waiting
 from dimse.errors import DimseError
 from dimse.performing import escaped
 from dimse.retrying import retry
@@ -50,7 +51,7 @@ class Notifier:
         self._clock = clock
         self._audit = audit
         self._running: set[Deferred[None]] = set()
-        self._idle: Deferred[None] | None = None
+        self._waiting = Waiting()
 
     def notify(self, study: EndedStudy) -> "Deferred[None]":
         """Tell all, one after the other; fires when each was told, or given up."""
@@ -63,9 +64,7 @@ class Notifier:
         """Tell nobody any more, but for those that are told in a few seconds; fires then."""
         if not self._running:
             return succeed(None)
-        self._idle = Deferred()
-        self._idle.addTimeout(_GRACE, self._clock, onTimeoutCancel=lambda *_: None)
-        return self._idle.addCallback(self._cancel)
+        return self._waiting.wait(_GRACE, self._clock).addCallback(self._cancel)
 
     def _cancel(self, _: object) -> None:
         for running in list(self._running):
@@ -73,8 +72,8 @@ class Notifier:
 
     def _done(self, result: Any, running: "Deferred[None]") -> Any:
         self._running.discard(running)
-        if not self._running and self._idle is not None and not self._idle.called:
-            self._idle.callback(None)
+        if not self._running:
+            self._waiting.is_over()
         return result
 
     async def _notify(self, study: EndedStudy) -> None:

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from dimse.archive.waiting import Waiting
 from dimse.errors import StatusError
 from dimse.message.status import Status
 from dimse.services.partial_file import InThread, refused
@@ -37,7 +38,7 @@ class GroupCommit(Generic[T]):
         self._queue: list[tuple[T, Deferred[int]]] = []
         self._under_way: list[T] = []
         self._busy = False
-        self._idle_waiters: list[Deferred[None]] = []
+        self._waiting = Waiting()
 
     def add(self, item: T) -> "Deferred[int]":
         """Commit an item with the next group; fires with its status."""
@@ -53,12 +54,7 @@ class GroupCommit(Generic[T]):
         """
         if not self._busy:
             return succeed(True)
-        if clock is None:  # late, for whoever imports it installs it
-            from twisted.internet import reactor as clock
-        waiter: Deferred[None] = Deferred()
-        waiter.addTimeout(seconds, clock, onTimeoutCancel=lambda *_: None)
-        self._idle_waiters.append(waiter)
-        return waiter.addCallback(lambda _: self._is_idle(name))
+        return self._waiting.wait(seconds, clock).addCallback(lambda _: self._is_idle(name))
 
     def _is_idle(self, name: Callable[[T], str]) -> bool:
         hanging = [*self._under_way, *(item for item, _ in self._queue)]
@@ -82,9 +78,7 @@ class GroupCommit(Generic[T]):
             self._under_way = []
             self._next()
             if not self._busy:
-                waiters, self._idle_waiters = self._idle_waiters, []
-                for waiter in waiters:
-                    waiter.callback(None)
+                self._waiting.is_over()
             for (_, result), outcome in zip(group, outcomes, strict=True):
                 settle(result, outcome)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from dimse.archive.waiting import Waiting
 from dimse.services.partial_file import InThread
 
 
@@ -17,7 +18,7 @@ class UnderWay:
     def __init__(self, in_thread: InThread) -> None:
         self._in_thread = in_thread
         self._count = 0
-        self._waiters: list[Deferred[None]] = []
+        self._waiting = Waiting()
 
     def __call__(self, step: Callable[[], Any]) -> "Deferred[Any]":
         """Run a step."""
@@ -30,17 +31,10 @@ class UnderWay:
         """Fires when no step is under way; after `seconds`, with the number of those that are."""
         if not self._count:
             return succeed(0)
-        if clock is None:  # late, for whoever imports it installs it
-            from twisted.internet import reactor as clock
-        waiter: Deferred[None] = Deferred()
-        waiter.addTimeout(seconds, clock, onTimeoutCancel=lambda *_: None)
-        self._waiters.append(waiter)
-        return waiter.addCallback(lambda _: self._count)
+        return self._waiting.wait(seconds, clock).addCallback(lambda _: self._count)
 
     def _ended(self, outcome: Any) -> Any:
         self._count -= 1
         if not self._count:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                waiter.callback(None)
+            self._waiting.is_over()
         return outcome
