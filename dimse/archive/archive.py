@@ -16,11 +16,7 @@ from twisted.python.failure import Failure
 from dimse.archive import query, retrieval
 from dimse.archive.committing import CommitThread, GroupCommit, outcome_of
 from dimse.archive.department import Department
-from dimse.archive.files import (
-    DUPLICATES,
-    ObjectFolder,
-    is_durable,
-)
+from dimse.archive.files import ObjectFolder, is_durable, is_replacing
 from dimse.archive.header import HeaderScan
 from dimse.archive.index import Index, sqlite_url
 from dimse.archive.objects import ObjectStore, StoredInstance, key_of
@@ -120,16 +116,11 @@ class Archive:
     ) -> None:
         self._limits = limits or Limits()
         self._clock = clock
-        durable = is_durable(durability)
+        durable, replaces = is_durable(durability), is_replacing(duplicates)
         self.folder = Path(folder)
         self.durability = durability
-        if duplicates not in DUPLICATES:
-            raise MisuseError(f"duplicates {duplicates!r} is none of {', '.join(DUPLICATES)}")
         own: Any = ObjectFolder(
-            folder,
-            durable=durable,
-            reserve=self._limits.disk_reserve,
-            replaces=duplicates == "replace",
+            folder, durable=durable, reserve=self._limits.disk_reserve, replaces=replaces
         )
         self.objects: Any = own if objects is None else objects
         self.index = Index(index or sqlite_url(self.folder), durable=durable)
@@ -338,10 +329,7 @@ class Archive:
         `MisuseError` when the index fails.
         """
         finder = query.Finder(
-            self.index,
-            self._in_thread,
-            unknown_matches=self._unknown_matches,
-            ae_title=ae_title,
+            self.index, self._in_thread, unknown_matches=self._unknown_matches, ae_title=ae_title
         )
         retriever = retrieval.Retriever(
             self.index, self.objects, self._in_thread, with_studies=self._audit is not None

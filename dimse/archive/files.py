@@ -427,6 +427,13 @@ def is_durable(durability: str) -> bool:
     return durability == "full"
 
 
+def is_replacing(duplicates: str) -> bool:
+    """What a key of `DUPLICATES` means; raises `MisuseError` for another word."""
+    if duplicates not in DUPLICATES:
+        raise MisuseError(f"duplicates {duplicates!r} is none of {', '.join(DUPLICATES)}")
+    return duplicates == "replace"
+
+
 def discard(files: Iterable[PartialFile]) -> None:
     """Remove their names in `incoming`."""
     for file in files:

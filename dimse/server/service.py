@@ -14,6 +14,7 @@ from dimse.acceptor import AcceptorFactory
 from dimse.errors import MisuseError
 from dimse.implementation import CALLING_AE_TITLE
 from dimse.listening import server_endpoint
+from dimse.performing import SCP
 from dimse.security.trail import AuditTrail
 from dimse.server.auditing import AuditedStore, audit_trail
 from dimse.server.config import Configuration
@@ -61,14 +62,7 @@ def _made(options: Options) -> Node:
     trail = audit_trail(configuration, tls, clock)
     peers = _peers(options, clock)
     archive = _archive(configuration, peers, trail, clock)
-    services = archive.scps(
-        destinations=peers.destination,
-        reports=peers.place,
-        ae_title=None if configuration.ae_titles else CALLING_AE_TITLE,
-        transfer_syntaxes=configuration.transfer_syntaxes or None,
-        promiscuous=configuration.promiscuous,
-    )
-    scps = [VerificationSCP(), *services]
+    scps = [VerificationSCP(), *_services(archive, configuration, peers)]
     admissions = partial(peers.admission, scps)
     verify = configuration.identity.verify
     users = Users(configuration.identity, clock, trail) if verify else None
@@ -122,6 +116,16 @@ def _archive(
         notified=peers.notified,
         audit=trail,
         clock=clock,
+    )
+
+
+def _services(archive: Archive, configuration: Configuration, peers: PeerBook) -> list[SCP]:
+    return archive.scps(
+        destinations=peers.destination,
+        reports=peers.place,
+        ae_title=None if configuration.ae_titles else CALLING_AE_TITLE,
+        transfer_syntaxes=configuration.transfer_syntaxes or None,
+        promiscuous=configuration.promiscuous,
     )
 
 

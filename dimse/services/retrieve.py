@@ -260,13 +260,7 @@ def move_here(
     scp = StorageSCP(_Watched(store, association.progressed))
     sop_class = model if isinstance(model, str) else model.move
     retrieval = Retrieval(
-        association,
-        identifier,
-        sop_class,
-        priority,
-        timeout,
-        destination=title,
-        progress=progress,
+        association, identifier, sop_class, priority, timeout, destination=title, progress=progress
     )
 
     async def receive() -> SubOperations:
