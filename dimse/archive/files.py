@@ -16,11 +16,10 @@ knows of the new one: a rename then takes its first one, and another gives it ba
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
-from hashlib import sha256
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +30,7 @@ from twisted.python.failure import Failure
 
 from dimse.archive.committing import GroupCommit, outcome_of, settle
 from dimse.archive.objects import StoredInstance, key_of
+from dimse.archive.reading import digest_of, reading
 from dimse.archive.replaced import ReplacedObjects
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
@@ -58,7 +58,6 @@ DUPLICATES = {
 }
 
 _SYNCS = 8  # at once; they wait for the disk, and more bring little
-_AT_ONCE = 1024 * 1024  # read of a file to digest it
 _SHARDS = [f"{number:02x}" for number in range(256)]
 _SUFFIX = ".dcm"
 
@@ -224,10 +223,17 @@ class ObjectFolder:
         return list(executor.map(lambda step: step(), steps))
 
     def retract(self, objects: Iterable[PartialFile]) -> None:
-        """Take their final names away again."""
-        for file in objects:
-            restore = partial(self._old.restore, Path(file.final))
-            outcome_of(restore if file.replaced else file.retract)
+        """Take their final names away again, those of one key from the last on."""
+        for file in reversed(list(objects)):
+            outcome_of(partial(self._retract, file))
+
+    def _retract(self, file: PartialFile) -> None:
+        path = Path(file.final)
+        if file.replaced:
+            self._old.restore(path)
+        elif file.published:
+            file.retract()
+            self._old.forget(path.name)  # the same one, if another of the group has replaced it
 
     def path_of(self, key: str) -> Path:
         """The file of the object of that key, if it is there."""
@@ -246,7 +252,7 @@ class ObjectFolder:
 
     def read(self, key: str, offset: int, length: int) -> bytes:
         """A range of a file; raises `OSError` when it is not there."""
-        with self._reading(key) as fd:
+        with reading(self.path_of(key)) as fd:
             return os.pread(fd, length, offset)
 
     def instance(self, stored: StoredInstance) -> Instance:
@@ -263,12 +269,15 @@ class ObjectFolder:
 
     def digest(self, key: str, offset: int) -> str:
         """The SHA-256 of all from `offset` on."""
-        digest = sha256()
-        with self._reading(key) as fd:
-            while data := os.pread(fd, _AT_ONCE, offset):
-                digest.update(data)
-                offset += len(data)
-        return digest.hexdigest()
+        return digest_of(self.path_of(key), offset)
+
+    def old_digest(self, key: str, offset: int) -> str:
+        """That of what it took the place of."""
+        return digest_of(self._old.path_of(f"{key}{_SUFFIX}"), offset)
+
+    def take_back(self, key: str) -> None:
+        """What it took the place of is there again."""
+        self._old.restore(self.path_of(key))
 
     def delete(self, key: str) -> None:
         """Remove a file for good."""
@@ -294,15 +303,6 @@ class ObjectFolder:
     def _sync(self, folder: Path) -> None:
         if self.durable:
             _sync_folder(folder)
-
-    @contextmanager
-    def _reading(self, key: str) -> Iterator[int]:
-        fd = os.open(self.path_of(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            yield fd
-        finally:
-            with suppress(OSError):  # what was read was read
-                os.close(fd)
 
     def _free(self) -> int:
         space = os.statvfs(self._incoming)

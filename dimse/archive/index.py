@@ -321,6 +321,11 @@ class Index:
         found = self.fetch(sa.select(*STORED).where(INSTANCES.c.object.in_(keys)))
         return {row.instance_uid: stored_instance(row) for row in found}
 
+    def digests(self, keys: Collection[str]) -> list[tuple[str, int, str]]:
+        """Key, offset and digest of the objects of instances that are there."""
+        columns = INSTANCES.c.object, INSTANCES.c.offset, INSTANCES.c.digest
+        return [tuple(row) for row in self.fetch(sa.select(*columns).where(columns[0].in_(keys)))]
+
     def uids(self, keys: Sequence[str]) -> list[tuple[str, str]]:
         """SOP Instance UID and Study Instance UID of objects that are there, by study."""
         columns = INSTANCES.c.instance_uid, INSTANCES.c.study_uid

@@ -90,6 +90,12 @@ class ObjectStore(Protocol):
     def settle(self, keys: Iterable[str]) -> None:
         """The index knows them as they are: what they took the place of can go."""
 
+    def old_digest(self, key: str, offset: int) -> str:
+        """As `digest`, of the object that one took the place of."""
+
+    def take_back(self, key: str) -> None:
+        """Bring back what one took the place of; raises `OSError` when that cannot be."""
+
     def make_last(self, keys: Iterable[str]) -> None:
         """What a server that was killed has left under them outlasts a loss of power from now on.
 

@@ -4,6 +4,7 @@ All of it blocks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from errno import EMFILE, ENFILE, ENOMEM
 from hashlib import sha256
 from itertools import pairwise
@@ -61,6 +62,7 @@ class Reconciliation:
             )
         self._objects.make_last(news)
         self._unreadable.clear()
+        self._take_back(self._objects.replaced())
         self.renew(self._objects.replaced())
         self._index.remove(self._unreadable)  # the row of another object is worse than none
         opening = opening and count > 0
@@ -70,6 +72,15 @@ class Reconciliation:
             self.log.warn("{count} instances were not in the index: added", count=added)
         if lost:
             self._forget(lost)
+
+    def _take_back(self, replaced: Set[str]) -> None:
+        """Of what the index does not know, and so was not acknowledged, the old one comes back."""
+        for key, offset, digest in self._index.digests(replaced):
+            with suppress(OSError):  # then `renew` says what is there
+                if self._objects.digest(key, offset) == digest:
+                    continue
+                if self._objects.old_digest(key, offset) == digest:
+                    self._objects.take_back(key)
 
     def renew(self, replaced: Set[str]) -> None:
         """Tell the index what objects are that took the place of others, or did not.

@@ -24,11 +24,15 @@ class ReplacedObjects:
         self.names = {path.name for path in self._folder.iterdir()}
         self._owed.clear()
 
+    def path_of(self, name: str) -> Path:
+        """The file of the old object."""
+        return self._folder / name
+
     def keep(self, path: Path) -> None:
         """Another name for what is to be replaced; that of a commit which is not settled stays."""
         if path.name in self.names:
             return
-        old = self._folder / path.name
+        old = self.path_of(path.name)
         old.unlink(missing_ok=True)
         os.link(path, old)
         self.names.add(path.name)
@@ -42,7 +46,7 @@ class ReplacedObjects:
         self._owed.add(path.name)
         part = self._incoming / f"{path.stem}.part"
         part.unlink(missing_ok=True)
-        os.link(self._folder / path.name, part)
+        os.link(self.path_of(path.name), part)
         try:
             os.replace(part, path)
         finally:
@@ -59,6 +63,6 @@ class ReplacedObjects:
     def forget(self, name: str) -> None:
         """Remove it: the index knows of the new one, which is on the disk."""
         with suppress(OSError):  # what is left makes the next start look at the object again
-            os.unlink(self._folder / name)
+            os.unlink(self.path_of(name))
         self.names.discard(name)
         self._owed.discard(name)

@@ -18,7 +18,15 @@ from dimse.archive.schema import STUDIES
 from dimse.errors import DimseError
 from dimse.services.dataset import encode
 from dimse.testing import Network
-from tests.archive.archives import Client, data_set, open_archive, texts, uids
+from tests.archive.archives import (
+    LIMITS,
+    Client,
+    data_set,
+    open_archive,
+    synchronously,
+    texts,
+    uids,
+)
 from tests.archive.faults import CALLS, STEPS, faults
 from tests.archive.storing import Hand
 from tests.archive.test_faults import ERRORS, put, stored
@@ -44,12 +52,12 @@ def patient(archive: Archive) -> str:
     return str(name)
 
 
-def put_later(archive: Archive, name: str, outcomes: list[Any]) -> None:
+def put_later(archive: Archive, name: str, outcomes: list[Any], uid: str = "1.2.1.1") -> None:
     """Of a patient of that name; the outcome comes with the group."""
-    received = ReceivedInstance(CT_STORAGE, "1.2.1.1", EXPLICIT, "", "")
+    received = ReceivedInstance(CT_STORAGE, uid, EXPLICIT, "", "")
     operation: Any = None
     sink = archive.begin(received, operation)
-    sink.write(memoryview(encode(data_set("1.2.1.1", PatientName=name), EXPLICIT)))
+    sink.write(memoryview(encode(data_set(uid, PatientName=name), EXPLICIT)))
     sink.finish().addBoth(outcomes.append)
 
 
@@ -191,6 +199,22 @@ def test_h_r12_what_cannot_be_restored_at_once_is_with_the_next_commit(
     assert os.listdir(archive.folder / "incoming") == []
 
 
+def test_h_r12_what_could_not_be_restored_before_a_crash_is_with_the_start(tmp_path: Path):
+    """The index knows which of them was acknowledged."""
+    options: dict[str, Any] = {"durability": "full", "duplicates": "replace"}
+    archive = Archive(tmp_path, limits=LIMITS, in_thread=synchronously, **options).open()
+    assert put(archive, "1.2.1.1", PatientName="Old") == 0
+    error = sqlite3.OperationalError("database or disk is full")
+    with pytest.MonkeyPatch.context() as patch, faults(archive, ("do_commit",), 1, error):
+        patch.setattr(os, "replace", once(os.replace, ERRORS["ENOSPC"]))
+        assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
+    assert b"New" in archive.objects.read(KEY, 0, 2000)
+    archive.index.close()  # it is killed
+    archive.objects.close()
+    with open_archive(tmp_path, **options) as archive:
+        assert (patient(archive), olds(archive)) == ("old", [])
+
+
 def test_what_cannot_be_read_is_told_once_and_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: list[dict[str, Any]]
 ):
@@ -240,6 +264,22 @@ def test_two_of_one_uid_in_a_group_that_fails_once(tmp_path: Path, k: int):
     assert acknowledged[1] == acknowledged[2]
     with open_archive(tmp_path) as archive:
         assert patient(archive) == ("newest" if acknowledged[2] else "old")
+
+
+def test_two_of_a_new_uid_in_a_group_that_fails(tmp_path: Path):
+    """Neither is there: the second gives back its name to the first, which has to go, too."""
+    hand = Hand()
+    options: dict[str, Any] = {"durability": "full", "duplicates": "replace", "in_thread": hand}
+    outcomes: list[Any] = []
+    with open_archive(tmp_path, **options) as archive:
+        for name, uid in (("Other", "9.2.1.1"), ("First", "1.2.1.1"), ("Second", "1.2.1.1")):
+            put_later(archive, name, outcomes, uid)
+        hand.go()
+        error = sqlite3.OperationalError("disk I/O error")
+        with faults(archive, STEPS, 1, error, ever=True):
+            hand.go()
+        assert [outcome == 0 for outcome in outcomes] == [True, False, False]
+        assert (uids(archive), olds(archive)) == (["9.2.1.1"], [])
 
 
 @pytest.mark.parametrize("fails", [False, True])

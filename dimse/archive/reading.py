@@ -1,0 +1,30 @@
+"""Files of objects are read, by whoever needs a part of one, or its digest."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+
+_AT_ONCE = 1024 * 1024  # read of an object to digest it
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[int]:
+    """A descriptor of it; raises `OSError` when it is not there."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        with suppress(OSError):  # what was read was read
+            os.close(fd)
+
+
+def digest_of(path: Path, offset: int) -> str:
+    """The SHA-256 of all from `offset` on; raises `OSError` when it cannot be read."""
+    digest = sha256()
+    with reading(path) as fd:
+        while data := os.pread(fd, _AT_ONCE, offset):
+            digest.update(data)
+            offset += len(data)
+    return digest.hexdigest()
