@@ -1,7 +1,7 @@
 """The archive: a store of instances with an index, and the services over both."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import ExitStack, suppress
 from functools import partial
 from hashlib import sha256
@@ -241,7 +241,8 @@ class Archive:
 
         Those of one UID stay together: their object is the one that came last.
         """
-        failed = outcome_of(lambda: self._add(group))
+        begun = _published(group)
+        failed = outcome_of(lambda: self._add(group, begun))
         if failed is None:
             return [None for _ in group]
         of_one: dict[str, list[_Incoming]] = {}
@@ -251,25 +252,28 @@ class Archive:
         patience = _PATIENCE if len(of_one) > 1 else 0
         for uid, some in of_one.items():
             if patience:
-                failed = outcome_of(partial(self._add, some))
+                failed = outcome_of(partial(self._add, some, begun))
                 patience = _PATIENCE if failed is None else patience - 1
             if failed is not None:
                 self.objects.retract([each.object for each in some])
+            begun -= _published(some)
             failures[uid] = failed
         return [failures[_uid_of(each)] for each in group]
 
-    def _add(self, group: Iterable[_Incoming]) -> None:
+    def _add(self, group: Sequence[_Incoming], begun: Set[str]) -> None:
         try:
             self.index.settle(self.objects.replaced())
-            self._bring(group)
+            self._bring(group, begun)
         except Exception as error:  # whatever the database, its driver or the disk below it says
             raise self.index.failed(error, OUT_OF_RESOURCES) from error
 
-    def _bring(self, group: Iterable[_Incoming]) -> None:
-        """Rows for those that need one; what an earlier failure has left is settled first."""
-        replaced = set(self.objects.replaced())
-        published = {each.stored.key for each in group if each.stored and each.object.published}
-        if earlier := replaced - published:
+    def _bring(self, group: Sequence[_Incoming], begun: Set[str]) -> None:
+        """Rows for those that need one; what an earlier failure has left is settled first.
+
+        That is none of the objects which are `begun`, and may be taken back.
+        """
+        replaced, published = self.objects.replaced(), _published(group)
+        if earlier := replaced - begun:
             self._reconciliation.renew(earlier)
         if news := self._without_a_row(group):
             self.index.add(news, replaced & published, self._department.hears_of_ends)
@@ -348,6 +352,11 @@ class Archive:
             ),
             *self._department.scps(destinations if reports is None else reports, ae_title),
         ]
+
+
+def _published(group: Iterable[_Incoming]) -> set[str]:
+    """The keys of the objects that they made."""
+    return {each.stored.key for each in group if each.stored and each.object.published}
 
 
 def _uid_of(incoming: _Incoming) -> str:

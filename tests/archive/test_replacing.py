@@ -266,6 +266,36 @@ def test_two_of_one_uid_in_a_group_that_fails_once(tmp_path: Path, k: int):
         assert patient(archive) == ("newest" if acknowledged[2] else "old")
 
 
+def test_what_is_committed_beside_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is no leftover of a failure for those that come before it in the group."""
+    hand = Hand()
+    options: dict[str, Any] = {"durability": "full", "duplicates": "replace", "in_thread": hand}
+    outcomes: list[Any] = []
+    with open_archive(tmp_path, **options) as archive:
+        put_later(archive, "Old", outcomes)
+        hand.go()
+        put_later(archive, "Another", outcomes, "8.2.1.1")
+        put_later(archive, "Other", outcomes, "9.2.1.1")
+        put_later(archive, "New", outcomes)
+        hand.go()
+        add, calls = archive.index.add, count(1)
+
+        def adding(*arguments: Any) -> None:
+            """The group fails, the first of it does not, the second does."""
+            if next(calls) != 2:
+                raise ERRORS["EIO"]
+            add(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(archive.index, "add", adding)
+            hand.go()
+        assert [outcome == 0 for outcome in outcomes] == [True, True, True, False]
+        assert b"Old" in archive.objects.read(KEY, 0, 2000)
+    with open_archive(tmp_path) as archive:
+        assert uids(archive) == ["1.2.1.1", "8.2.1.1", "9.2.1.1"]
+        assert b"Old" in archive.objects.read(KEY, 0, 2000)
+
+
 def test_two_of_a_new_uid_in_a_group_that_fails(tmp_path: Path):
     """Neither is there: the second gives back its name to the first, which has to go, too."""
     hand = Hand()

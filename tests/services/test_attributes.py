@@ -16,11 +16,11 @@ from tests.wire import EXPLICIT
         (Attribute("1C", unless=("PatientID",)), True),
     ],
 )
-@pytest.mark.parametrize("dataset", [b"", element(PATIENT_ID, "KS", b"AB")])
+@pytest.mark.parametrize("dataset", [b"", element(PATIENT_ID, "US", b"A")])
 def test_a_condition_on_what_is_missing_or_cannot_be_read(
     condition: Attribute, expected: bool, dataset: bytes
 ):
-    """KS is no VR, so pydicom has no value of it."""
+    """A US has two bytes, so pydicom has no value of it."""
     assert condition.is_needed(decode(dataset, EXPLICIT)) is expected
 
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import pytest
@@ -61,10 +61,10 @@ def success_before_the_index(patch: pytest.MonkeyPatch) -> None:
     waiting: list[Any] = []
     add = Archive._add
 
-    def add_later(self: Archive, group: Iterable[Any]) -> None:
+    def add_later(self: Archive, group: Sequence[Any], begun: Set[str]) -> None:
         for each in waiting:
-            add(self, each)
-        waiting[:] = [list(group)]
+            add(self, *each)
+        waiting[:] = [(group, begun)]
 
     patch.setattr(Archive, "_add", add_later)
 
@@ -73,9 +73,9 @@ def dropped_error(patch: pytest.MonkeyPatch) -> None:
     """Of the index: what it cannot add is a success all the same."""
     add = Archive._add
 
-    def add_if_it_can(self: Archive, group: Iterable[Any]) -> None:
+    def add_if_it_can(self: Archive, group: Sequence[Any], begun: Set[str]) -> None:
         try:
-            add(self, group)
+            add(self, group, begun)
         except StatusError:
             return
 
