@@ -16,7 +16,7 @@ knows of the new one: a rename then takes its first one, and another gives it ba
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -191,7 +191,7 @@ class ObjectFolder:
         self._old.keep(Path(file.final))
         return file.replace()
 
-    def replaced(self) -> Set[str]:
+    def replaced(self) -> set[str]:
         """The keys of those that took the place of others, and are not settled."""
         return {name.removesuffix(_SUFFIX) for name in self._old.names}
 
@@ -200,16 +200,15 @@ class ObjectFolder:
         for key in keys:
             self._old.forget(f"{key}{_SUFFIX}")
 
-    def make_last(self, keys: Iterable[str]) -> None:
+    def make_last(self, keys: Collection[str]) -> None:
         """Bring the names of those that are there to the disk, and back what was taken back.
 
         A server that was killed may have published them, and not have synced their folders.
         """
-        paths = [self.path_of(key) for key in keys]
-        for path in paths:
-            self._old.restore_owed(path)
-        for folder in sorted({path.parent for path in paths}):
-            self._sync(folder)
+        for key in sorted(self.replaced().intersection(keys)):
+            self._old.restore_owed(self.path_of(key))
+        for shard in sorted({key[:2] for key in keys}):
+            self._sync(self._objects / shard)
 
     def _together(self, step: Callable[[Any], None], each: Sequence[Any]) -> list[Failure | None]:
         """Take a step that syncs for each, several at once: the file system then does in one

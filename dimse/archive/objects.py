@@ -3,7 +3,7 @@
 A folder is one (`files.ObjectFolder`); an object store that many nodes share can be another.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -96,7 +96,7 @@ class ObjectStore(Protocol):
     def take_back(self, key: str) -> None:
         """Bring back what one took the place of; raises `OSError` when that cannot be."""
 
-    def make_last(self, keys: Iterable[str]) -> None:
+    def make_last(self, keys: Collection[str]) -> None:
         """What a server that was killed has left under them outlasts a loss of power from now on.
 
         What could not be taken back by then is. Raises `OSError` when either cannot be.

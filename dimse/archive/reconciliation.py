@@ -39,7 +39,7 @@ class Reconciliation:
         self._index = index
         self._objects = objects
         self._folder = folder
-        self._unreadable: set[str] = set()  # of those that took the place of others
+        self._unreadable: set[str] = set()  # in this run
 
     def run(self, *, forget_lost: bool, opening: bool) -> None:
         """Index the objects that no row tells of, and drop the rows without an object.
@@ -75,7 +75,8 @@ class Reconciliation:
 
     def _take_back(self, replaced: Set[str]) -> None:
         """Of what the index does not know, and so was not acknowledged, the old one comes back."""
-        for key, offset, digest in self._index.digests(replaced):
+        rows = (row for keys in _some(sorted(replaced)) for row in self._index.digests(keys))
+        for key, offset, digest in rows:
             with suppress(OSError):  # then `renew` says what is there
                 if self._objects.digest(key, offset) == digest:
                     continue
@@ -89,9 +90,8 @@ class Reconciliation:
         """
         for keys in _some(sorted(replaced - self._unreadable)):
             self._objects.make_last(keys)
-            found, unreadable = self._read(keys)
-            self._unreadable |= unreadable
-            known = set(keys) - unreadable
+            found = self._read(keys)
+            known = set(keys) - self._unreadable
             self._index.add(found, replacing=known)
             self._objects.settle(known)
 
@@ -102,11 +102,12 @@ class Reconciliation:
         every = (key for low, high in _ranges() for key in self._objects.keys(low, high))
         wanted = self._as_they_came(every)
         self._objects.make_last(wanted)
+        self._unreadable.clear()
         for keys in _some(wanted):
             count += self._add(keys)
             done += len(keys)
             progress(done)
-        self._objects.settle(self._objects.replaced())
+        self._objects.settle(self._objects.replaced() - self._unreadable)
         return count, done - count
 
     def _check_objects(self, count: int) -> None:
@@ -144,18 +145,18 @@ class Reconciliation:
         return sorted(keys, key=lambda key: (self._objects.came(key), key))
 
     def _add(self, keys: Sequence[str], *, opening: bool = False) -> int:
-        found, _ = self._read(keys)
+        found = self._read(keys)
         self._index.add(found, opening=opening)
         return len(found)
 
-    def _read(self, keys: Sequence[str]) -> tuple[list[StoredInstance], set[str]]:
-        """Objects, and the keys of those that cannot be read; a damaged one is set aside.
+    def _read(self, keys: Sequence[str]) -> list[StoredInstance]:
+        """The objects that can be read; a damaged one is set aside.
 
         What cannot be read may be whole and acknowledged: it stays, so that no other one comes
         under its UID, until it is sent again or another start can read it. Raises `OSError` for
         what is not the fault of an object.
         """
-        found, unreadable = [], set()
+        found = []
         for key in keys:
             try:
                 found.append(read_object(self._objects, key))
@@ -169,8 +170,8 @@ class Reconciliation:
                     key=key,
                     error=error,
                 )
-                unreadable.add(key)
-        return found, unreadable
+                self._unreadable.add(key)
+        return found
 
     def _set_aside(self, key: str, error: Exception) -> None:
         """Free the name of a damaged object: the instance can be stored again then."""

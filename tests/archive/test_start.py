@@ -293,7 +293,9 @@ class TestStart:
         with faults(archive, ("pread",), 1, OSError(errno.EIO, "broken"), ever=True):
             archive.open()
             assert archive.index.keys(LOWEST, ABOVE_ALL) == [key_of("1.2.1.2")]
-        archive.close()
+            archive.close()
+            archive.rebuild()
+            assert len(os.listdir(tmp_path / "replaced")) == 1
         with open_archive(tmp_path) as archive:
             assert uids(archive) == ["1.2.1.1", "1.2.1.2"]
         assert os.listdir(tmp_path / "replaced") == []
