@@ -1,8 +1,8 @@
 """The archive: a store of instances with an index, and the services over both."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence, Set
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -220,7 +220,14 @@ class Archive:
             self._audit.received(incoming.operation, uid, stored.attributes, action, failure)
 
     def _commit(self, group: list[_Incoming]) -> list[Status | Failure]:
-        """Objects first, then their rows in one transaction; runs in a thread."""
+        """Objects first, then their rows in one transaction; runs in a thread.
+
+        Before that what an earlier failure has left is settled: a row that it could not take back
+        must not be found with another object.
+        """
+        if (failed := outcome_of(self._settle_earlier)) is not None:
+            _discard(group)
+            return [failed for _ in group]
         outcomes: list[Status | Failure] = self.objects.commit([each.object for each in group])
         kept = [
             each
@@ -260,25 +267,36 @@ class Archive:
             failures[uid] = failed
         return [failures[_uid_of(each)] for each in group]
 
+    def _settle_earlier(self) -> None:
+        with self._answered():
+            self._settle(set())
+
     def _add(self, group: Sequence[_Incoming], begun: Set[str]) -> None:
+        with self._answered():
+            self._settle(begun)
+            self._bring(group)
+
+    @contextmanager
+    def _answered(self) -> Iterator[None]:
+        """Whatever the database, its driver or the disk below it says."""
         try:
-            self.index.settle(self.objects.replaced())
-            self._bring(group, begun)
-        except Exception as error:  # whatever the database, its driver or the disk below it says
+            yield
+        except Exception as error:
             raise self.index.failed(error, OUT_OF_RESOURCES) from error
 
-    def _bring(self, group: Sequence[_Incoming], begun: Set[str]) -> None:
-        """Rows for those that need one; what an earlier failure has left is settled first.
-
-        That is none of the objects which are `begun`, and may be taken back.
-        """
-        replaced, published = self.objects.replaced(), _published(group)
-        if earlier := replaced - begun:
+    def _settle(self, begun: Set[str]) -> None:
+        """What a failure has left, and nothing of the objects that are `begun`."""
+        self.index.settle(self.objects.replaced())
+        if earlier := self.objects.replaced() - begun:
             self._reconciliation.renew(earlier)
+
+    def _bring(self, group: Sequence[_Incoming]) -> None:
+        """Rows for those that need one."""
+        replaced = self.objects.replaced() & _published(group)
         if news := self._without_a_row(group):
-            self.index.add(news, replaced & published, self._department.hears_of_ends)
-            self.objects.settle(replaced & published)
-        for key in replaced & published:
+            self.index.add(news, replaced, self._department.hears_of_ends)
+            self.objects.settle(replaced)
+        for key in replaced:
             self.log.info("object {key} was replaced by another instance of its UID", key=key)
 
     def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:

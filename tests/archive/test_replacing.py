@@ -266,6 +266,22 @@ def test_two_of_one_uid_in_a_group_that_fails_once(tmp_path: Path, k: int):
         assert patient(archive) == ("newest" if acknowledged[2] else "old")
 
 
+@pytest.mark.parametrize("duplicates", sorted(DUPLICATES))
+def test_nothing_takes_a_name_while_a_row_of_it_is_left(tmp_path: Path, duplicates: str):
+    """Of a commit that happened and failed; a crash would leave that row with another object."""
+    error = sqlite3.OperationalError("disk I/O error")
+    with open_archive(tmp_path, durability="full", duplicates=duplicates) as archive:
+        with faults(archive, ("do_commit",), 1, error, late=True):
+            assert put(archive, "1.2.1.1", PatientName="Refused").status == 0xA700
+        assert archive.index.stored(["1.2.1.1"])
+        with faults(archive, ("do_commit",), 1, error, ever=True):
+            with faults(archive, ("link",), 0, error) as linking:
+                assert put(archive, "1.2.1.1", PatientName="Other").status == 0xA700
+            assert linking.count == 0
+        assert put(archive, "1.2.1.1", PatientName="Other") == 0
+        assert patient(archive) == "other"
+
+
 def test_what_is_committed_beside_one_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It is no leftover of a failure for those that come before it in the group."""
     hand = Hand()

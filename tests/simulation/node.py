@@ -29,6 +29,7 @@ _INSTANCES = sa.text('select instance_uid, object, digest, "offset" from instanc
 LIMITS: dict[str, Any] = {
     **{"artim": 10, "connect": 9, "associate": 15, "response": 30, "perform": 40, "idle": 50},
     **{"write_stall": 20, "progress": 20, "close": 5, "grace": 8},
+    "commit": 20,  # a step in a thread begins late, and its result comes late, at the most
     **{"maximum_length": 4096, "send_length": 4096, "answers": 4, "disk_reserve": RESERVE},
 }
 
