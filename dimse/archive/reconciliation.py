@@ -162,6 +162,8 @@ class Reconciliation:
                 found.append(read_object(self._objects, key))
             except (DimseError, DamagedFileError) as error:
                 self._set_aside(key, error)
+            except FileNotFoundError:
+                continue  # it was set aside before, and the index failed to learn of that
             except OSError as error:
                 if error.errno in _OF_NO_OBJECT:
                     raise

@@ -45,7 +45,8 @@ class ReplacedObjects:
         """
         self._owed.add(path.name)
         part = self._incoming / f"{path.stem}.part"
-        part.unlink(missing_ok=True)
+        if os.path.lexists(part):
+            part.unlink()
         os.link(self.path_of(path.name), part)
         try:
             os.replace(part, path)

@@ -273,7 +273,8 @@ class Requestor:
             self._draws.counts[f"C-STORE: {error.status:04X}"] += 1
             if error.status not in self._node.refusals:
                 self._network.trace.violate(f"C-STORE of {uid}: {error}")
-            if error.status != PROCESSING_FAILURE:  # it took too long, and may still come
+            # It took too long, and may still come, or is there until the next commit.
+            if error.status != PROCESSING_FAILURE and not self._node.owes(uid):
                 self._ledger.refused(sending)
             return
         self._say(f"{uid}: {status}, {sending.digest[:8]}")
