@@ -43,7 +43,6 @@ _ERRORS = {
     "statvfs": ("EIO",),
 }
 
-
 CALLS = tuple(_ERRORS)
 _READS = ("open to read", "pread", "read")
 
@@ -292,9 +291,8 @@ class Disk:
             return
         self._happen(call, new)
         self._real.replace(source, target)
-        if self._now[old] is self._now.get(new) is not None:
-            return  # both stay (rename(2))
-        self._change(Change({_folder(old), _folder(new)}, {new: self._now[old]}, (old,)))
+        if self._now[old] is not self._now.get(new):  # else both stay (rename(2))
+            self._change(Change({_folder(old), _folder(new)}, {new: self._now[old]}, (old,)))
 
     def _mkdir(self, path: Any, mode: int = 0o777, **options: Any) -> None:
         if (name := self._name(path)) is None:
