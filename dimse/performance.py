@@ -346,10 +346,10 @@ class Performance:
             self._handler.stop(status=int(status))
         self._answered = True
         self._stop_timer()
+        self._count(status, text)  # before it is sent: a release may wait for that, and ends it all
         self._stage.respond(self, self.asked.context.context_id, command, source)
         if self._command is not None:
             self._command.stop(status=int(status))
-        self._count(status, text)  # not waited for
 
     def _encoded(self, outcome: Outcome) -> tuple[bytes, Whole | None]:
         """The command set and the data set of a response."""

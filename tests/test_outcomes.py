@@ -53,6 +53,15 @@ class TestLog:
             "2 instances stored, 1 refused with 0x0111; "
         )
 
+    def test_the_end_counts_what_a_release_had_to_wait_for(self, net: Net, client: RawPeer):
+        stored: Deferred[int] = Deferred()
+        net.scp.on_finish = lambda sink: stored
+        client.send(STORE, data(b"ab"), RELEASE_RQ)
+        stored.callback(0)
+        (_, first), (_, last) = lines(net)
+        assert first.endswith("C-STORE-RQ of 1.2.3: 0x0000 (Stored)")
+        assert "the peer released the association; 1 instance stored; " in last
+
     def test_one_aloud_of_those_that_fail_alike(self, net: Net, client: RawPeer):
         """What differs is told of eight times: peers have a say in the texts."""
         for comment, loud in (("full", 1), ("used up", 1), *((f"{n}", n < 6) for n in range(9))):
