@@ -394,8 +394,15 @@ class Performance:
 
 
 def _bare(failure: Failure) -> Failure:
-    """Fit to be kept until the request is complete: its frames hold what was read from the peer."""
+    """Fit to be kept until the request is complete: its frames hold what was read from the peer,
+    and so do those of the exceptions that it came of."""
     failure.cleanFailure()
+    errors: list[Any] = [failure.value]
+    for error in errors:
+        error.__traceback__ = None
+        for cause in (error.__cause__, error.__context__):
+            if cause is not None and not any(cause is each for each in errors):
+                errors.append(cause)
     return failure
 
 

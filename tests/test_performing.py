@@ -1,6 +1,9 @@
 """Requests of the peer: their responses, and how what performs them ends (PS3.7 6.2, 7.5)."""
 
+from errno import ENOSPC
+from importlib.util import find_spec, module_from_spec
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -40,6 +43,17 @@ from tests.wire import CT_STORAGE
 def client(net: Net) -> RawPeer:
     """A scripted requestor in Sta6."""
     return net.associated()
+
+
+@pytest.fixture
+def cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are cleaned: pytest-twisted makes that do nothing, for the sake of its reports."""
+    spec = find_spec("twisted.python.failure")
+    assert spec is not None
+    assert spec.loader is not None
+    untouched = module_from_spec(spec)
+    spec.loader.exec_module(untouched)
+    monkeypatch.setattr(Failure, "cleanFailure", untouched.Failure.cleanFailure)
 
 
 def find_rq() -> CFindRQ:
@@ -159,19 +173,22 @@ class TestResponses:
 
     @pytest.mark.parametrize("where", ["on_begin", "on_write"])
     def test_h_r09_a_failure_keeps_nothing_that_was_read(
-        self, net: Net, client: RawPeer, where: str, monkeypatch: pytest.MonkeyPatch
+        self, net: Net, client: RawPeer, where: str, cleaning: None
     ):
-        """Until the request is complete: its frames would hold a whole read of the peer."""
-        cleaned = list[Exception]()
-        # pytest-twisted makes it do nothing, for the sake of its reports.
-        monkeypatch.setattr(Failure, "cleanFailure", lambda failure: cleaned.append(failure.value))
+        """Until the request is complete: its frames, and of what it came, would hold a read."""
+        held: list[Any] = []
 
         def refuse(_: object) -> None:
-            raise StatusError(0xA900)
+            read = type("Read", (), {})()
+            held.append(ref(read))
+            try:
+                raise OSError(ENOSPC, "full")
+            except OSError as error:
+                raise StatusError(0xA900) from error
 
         setattr(net.scp, where, refuse)
         client.send(STORE, data(b"ab", last=False))
-        assert [type(error) for error in cleaned] == [StatusError]
+        assert [each() for each in held] == [None]
         client.send(data(b"cd"))
         assert responses(client)[0].status == 0xA900
 
