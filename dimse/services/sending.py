@@ -10,7 +10,6 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -85,7 +84,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-async def send(
+def send(
     peer: str | IStreamClientEndpoint,
     sources: Iterable[Sendable] | AsyncIterable[Sendable],
     *,
@@ -142,9 +141,8 @@ async def send(
     )
     one = partial(store, priority=priority, progress=progress, move_originator=move_originator)
     new_flight = partial(_Flight, one, transfer_syntaxes, to_their_end=move_originator is not None)
-    async with aclosing(_flights(_Plans(sources, reactor), connect, new_flight)) as results:
-        async for result in results:
-            yield result
+    # The generator itself: one around it that is collected while this one waits cannot close it.
+    return _flights(_Plans(sources, reactor), connect, new_flight)
 
 
 async def _flights(

@@ -265,6 +265,21 @@ class TestEnds:
         assert isinstance(net.links[0].far.protocol.user.ended, AssociationAbortedError)
         assert len(net.scp.sinks) == 1
 
+    def test_forgotten_in_the_middle(self, net: Net, archive: Archive):
+        """Whoever takes the results is collected, without a word: that would fail this test."""
+        net.scp.on_finish = lambda sink: Deferred()
+
+        async def collect() -> None:
+            async for _ in send(archive, [instance(1)], reactor=net.clock):
+                raise AssertionError
+
+        forgotten = collect()
+        Deferred.fromCoroutine(forgotten).addErrback(lambda _: None)  # when the store has failed
+        archive.run()
+        forgotten.close()
+        archive.run()
+        assert isinstance(net.links[0].far.protocol.user.ended, AssociationAbortedError)
+
     @pytest.mark.parametrize("options", [{"called_ae_title": ""}, {"calling_ae_title": "A" * 17}])
     def test_misuse(self, net: Net, archive: Archive, options: dict[str, Any]):
         async def collect() -> None:
