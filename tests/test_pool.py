@@ -1,6 +1,8 @@
 """A pool of associations with one peer: who gets which, and what is left at the end."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -292,6 +294,24 @@ class TestErrors:
     def test_of_arguments_that_cannot_be_proposed(self, network: Network):
         pool = AssociationPool(lambda: associate("nowhere"), limit=1, clock=network.clock)
         assert [type(Outcome(pool.run(echo)).value) for _ in range(2)] == [MisuseError] * 2
+
+
+def test_run_that_is_forgotten_in_the_middle(archive: Archive):
+    """Whatever of it the garbage collector takes first, generators before coroutines."""
+    generators: list[AsyncGenerator[object, None]] = []
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=generators.append)
+    try:
+        running: Any = archive.pool._run(lambda _: Deferred())
+        Deferred.fromCoroutine(running)
+        archive.network.run()
+    finally:
+        sys.set_asyncgen_hooks(*before)
+    for each in generators:
+        with suppress(StopIteration):
+            each.aclose().send(None)
+    running.close()
+    assert archive.user().association is archive.associations[0]
 
 
 class TestLeftBehind:
