@@ -30,9 +30,11 @@ def weaknesses(configuration: Configuration) -> Iterator[Weakness]:
     if configuration.identity.user_names:
         yield Weakness("identity.user_names", "a user name is believed without any proof")
     yield from _of_audit(configuration.audit.syslog)
-    proven = configuration.identity.verify and not configuration.identity.user_names
+    identity = configuration.identity
+    proven = identity.verify and not identity.user_names
     for peer in configuration.peers.values():
-        if not _is_bound(peer, proven=proven):
+        user = proven and (identity.required or peer.identity == "required")
+        if not _is_bound(peer, user=user):
             shown = certified and (peer.encrypted or not plain)
             yield Weakness("peers.ae_title", _unbound(peer, shown=shown), peer.ae_title)
 
@@ -57,10 +59,9 @@ def _of_audit(syslog: str | None) -> Iterator[Weakness]:
         yield Weakness("audit.syslog", text)
 
 
-def _is_bound(peer: KnownPeer, *, proven: bool) -> bool:
-    """Whether more than its title says who it is, or it may do nothing anyway."""
+def _is_bound(peer: KnownPeer, *, user: bool) -> bool:
+    """Whether more than its title says who it is, as a `user` does, or it may do nothing anyway."""
     placed = bool(peer.places) and not any(map(_is_everywhere, peer.places))
-    user = proven and peer.identity == "required"
     return placed or bool(peer.certificate_names) or user or peer.services == ()
 
 

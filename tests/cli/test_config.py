@@ -139,11 +139,12 @@ def test_check_takes_a_user_for_who_a_peer_is_if_he_proves_it(file: Path, names:
     passwords = file.parent / "passwords"
     passwords.touch(0o600)
     identity = f'[identity]\npasswords = "passwords"\nuser_names = {str(names).lower()}\n'
-    peer = '[[peers]]\nae_title = "CT1"\nidentity = "required"\n'
-    said = warnings(file, identity + peer)
-    assert [line.partition(": warning: ")[2][:11] for line in said] == (
-        ["a user name", "peer CT1 is"] if names else []
-    )
+    peer, needed = '[[peers]]\nae_title = "CT1"\n', "required = true\n"
+    for document in (identity + peer + 'identity = "required"\n', identity + needed + peer):
+        said = warnings(file, document)
+        assert [line.partition(": warning: ")[2][:11] for line in said] == (
+            ["a user name", "peer CT1 is"] if names else []
+        )
 
 
 @pytest.mark.parametrize(
