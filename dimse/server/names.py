@@ -92,7 +92,7 @@ class Names(Service):
             self._looking = name = self._due.pop(0)
             try:
                 self._found(name, frozenset(await self._look_up(name)))
-            except (OSError, ValueError) as error:  # ValueError: it cannot be a name
+            except Exception as error:  # noqa: BLE001  whatever it is, the others are looked up
                 self._not_found(name, error)
             self._fire()
         self._looking = None
@@ -104,7 +104,7 @@ class Names(Service):
             self._failed -= {name}
             self._addresses = {**self._addresses, name: addresses}
 
-    def _not_found(self, name: str, error: OSError | ValueError) -> None:
+    def _not_found(self, name: str, error: Exception) -> None:
         if name in self._wanted and name not in self._failed:
             self._failed |= {name}
             self.log.warn(

@@ -101,6 +101,29 @@ class TestNames:
         assert network.result(pending)
         node.names.stopService()
 
+    def test_a_look_up_that_goes_wrong_otherwise_is_not_the_last_one(
+        self, network: Network, kept: Archive
+    ):
+        """No thread is left for it, say: the other names have their turn, and it has another."""
+        asked: list[str] = []
+
+        def look_up(name: str) -> Deferred[Any]:
+            asked.append(name)
+            if len(asked) == 1:
+                raise RuntimeError("can't start new thread")
+            return succeed(["10.3.0.1"])
+
+        node = one(network, kept)
+        node.names._look_up = look_up
+        peer = KnownPeer(ae_title="PEER", addresses=("a.example", "b.example"))
+        node.configuration = Configuration(peers={"PEER": peer})
+        node.book.renew(node.configuration.peers)
+        assert asked == ["a.example", "b.example"]
+        assert node.taken("PEER", "10.3.0.1")
+        network.advance(EVERY)
+        assert sorted(asked[2:]) == ["a.example", "b.example"]
+        node.names.stopService()
+
     def test_what_is_not_known_yet_is_looked_up_first(self, network: Network, kept: Archive):
         asked: list[str] = []
 
