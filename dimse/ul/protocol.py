@@ -131,7 +131,7 @@ class UpperLayerProtocol(Protocol):
         self._framer.feed(data)
         self._parse()
         if not self._over_share:
-            self._turns.served()
+            self._turns.served(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: no timer stays, and whoever waits is told."""
@@ -184,7 +184,7 @@ class UpperLayerProtocol(Protocol):
         self._over_share = False
         if not self._reading_paused:
             self.transport.resumeProducing()
-            self._parse(self._turns.share)
+            self._parse(self._turns.share(self))
 
     def _next(self) -> bool:
         """Take one PDU; returns whether there was one."""

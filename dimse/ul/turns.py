@@ -26,15 +26,19 @@ class Turns:
         self._clock = clock
         self._waiting: dict[Hashable, Callable[[], None]] = {}  # in their order
         self._next: IDelayedCall | None = None
-        self._served = -inf
+        self._last: Hashable = None  # who needed no more than a share
+        self._served = self._served_before = -inf  # when it was so, and when with another one
 
-    @property
-    def share(self) -> int:
+    def share(self, who: Hashable) -> int:
         """PDUs for one who has waited."""
-        return 1 if self._clock.seconds() < self._served + _RECENT else SHARE
+        # Its own short reads do not count: alone it would take a PDU a turn between them.
+        served = self._served_before if who is self._last else self._served
+        return 1 if self._clock.seconds() < served + _RECENT else SHARE
 
-    def served(self) -> None:
-        """Somebody needed no more than a share."""
+    def served(self, who: Hashable) -> None:
+        """It needed no more than a share."""
+        if who is not self._last:
+            self._last, self._served_before = who, self._served
         self._served = self._clock.seconds()
 
     def wait(self, who: Hashable, go_on: Callable[[], None]) -> None:
@@ -45,6 +49,8 @@ class Turns:
 
     def leave(self, who: Hashable) -> None:
         """It has nothing to do any more."""
+        if who is self._last:
+            self._last = None
         self._waiting.pop(who, None)
         if not self._waiting and self._next is not None:
             self._next.cancel()

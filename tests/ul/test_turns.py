@@ -1,6 +1,8 @@
 """Every peer has its share of a turn of the reactor, whatever another one sends."""
 
 from functools import partial
+from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.task import Clock
@@ -71,6 +73,33 @@ def test_k20_who_waits_takes_little_while_others_are_served(
     flood.transport.write(ECHO * 100)
     net.run()
     assert shares[82:] == 6 * [SHARE]
+
+
+def test_k20_short_reads_of_its_own_leave_it_its_share():
+    """A sender of small PDUs who is alone: between two reads that hold more comes one with less."""
+    clock = Clock()
+    turns = Turns(clock)
+    turns.served("a")
+    turns.served("a")
+    assert (turns.share("a"), turns.share("b")) == (SHARE, 1)
+    clock.advance(0.01)
+    turns.served("b")
+    assert (turns.share("a"), turns.share("b")) == (1, 1)
+    clock.advance(0.045)
+    turns.served("a")  # which was served alone for longer than counts
+    assert (turns.share("a"), turns.share("b")) == (1, 1)
+    clock.advance(0.01)
+    assert (turns.share("a"), turns.share("b")) == (SHARE, 1)
+
+
+def test_of_who_was_served_nothing_is_kept():
+    turns = Turns(Clock())
+    peer: Any = type("Peer", (), {})()
+    kept = ref(peer)
+    turns.served(peer)
+    turns.leave(peer)
+    del peer
+    assert kept() is None
 
 
 def test_what_was_read_is_taken_before_a_pause_ends(net: Net):
