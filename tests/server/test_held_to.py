@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydicom.uid import CTImageStorage, MRImageStorage
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 import dimse
@@ -13,7 +14,7 @@ from dimse import STUDY_ROOT, StatusError
 from dimse.archive.archive import Archive
 from dimse.security.access import KnownPeer
 from dimse.server.config import Configuration
-from dimse.server.names import EVERY
+from dimse.server.names import EVERY, Names
 from dimse.sop_classes import MODALITY_PERFORMED_PROCEDURE_STEP_RETRIEVE
 from dimse.testing import Network
 from tests.archive.archives import data_set
@@ -123,6 +124,28 @@ class TestNames:
         network.advance(EVERY)
         assert sorted(asked[2:]) == ["a.example", "b.example"]
         node.names.stopService()
+
+    def test_nothing_is_kept_of_what_is_wanted_no_more(self):
+        """Who is bound to it again waits, whether it had addresses or not, or was just asked."""
+        answers: dict[str, Deferred[Any]] = {name: Deferred() for name in "abc"}
+        clock = Clock()
+        names = Names(clock, answers.__getitem__)
+        names.watch("abc")
+        names.startService()
+        answers["a"].callback(["10.3.0.1"])
+        answers["b"].errback(OSError(2, "not known"))
+        names.watch("")
+        answers["c"].callback(["10.3.0.3"])
+        assert [names.addresses(each) for each in "abc"] == [(), (), ()]
+        assert clock.getDelayedCalls() == []
+        answers |= {name: Deferred() for name in "abc"}
+        names.watch("abc")
+        waiting = [names.known(each) for each in "abc"]
+        assert None not in waiting
+        names.stopService()
+        assert [each.called for each in waiting if each is not None] == [True] * 3
+        answers["a"].callback(["10.3.0.1"])
+        assert clock.getDelayedCalls() == []
 
     def test_what_is_not_known_yet_is_looked_up_first(self, network: Network, kept: Archive):
         asked: list[str] = []
