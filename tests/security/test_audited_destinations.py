@@ -31,9 +31,9 @@ class Peer:
         self.to = Destination(self.place)
         self.listener: dimse.Listener | None = None
 
-    def listens(self, tls: Any) -> None:
+    def listens(self, tls: Any, **options: Any) -> None:
         scps = [dimse.StorageSCP(dimse.MemoryStore())]
-        pending = dimse.listen(self.place, scps, tls=tls, reactor=self.network.clock)
+        pending = dimse.listen(self.place, scps, tls=tls, reactor=self.network.clock, **options)
         self.listener = self.network.result(pending)
 
     def alerts(self) -> list[str]:
@@ -137,4 +137,18 @@ def test_who_is_trusted_and_who_is_away_are_none(
     sends(peer.site)
     peer.listens(server_tls(pki))
     sends(peer.site)
+    assert peer.alerts() == []
+
+
+def test_who_is_trusted_and_does_not_want_us_is_none(peer: Peer, pki: PKI) -> None:
+    asked: list[object] = []
+
+    def reject(requesting: object) -> None:
+        asked.append(requesting)
+        raise dimse.AssociationRejectedError(1, 1, 3)
+
+    peer.listens(server_tls(pki), admit=reject)
+    peer.to = Destination(peer.place, tls=client_tls(pki))
+    moves(peer.site)
+    assert len(asked) == 1
     assert peer.alerts() == []

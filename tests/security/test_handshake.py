@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
 from dimse import (
     ClientTLS,
+    ConnectionLostError,
     Limits,
     MisuseError,
     TimedOutError,
@@ -100,7 +102,7 @@ def test_h_t05_tls_on_the_plain_port(network: Network, scp: RecordingSCP, pki: P
 def test_h_t05_what_comes_in_place_of_a_server_hello(
     network: Network, pki: PKI, sent: bytes
 ) -> None:
-    """Some close without a word, some with an A-ABORT; over TLS nobody may expect TLS."""
+    """Some close without a word, some with an A-ABORT."""
     endpoint = network.endpoint()
     peer = network.scripted_acceptor(endpoint)
     pending = associate(endpoint, tls=client_tls(pki), reactor=network.clock)
@@ -115,6 +117,20 @@ def test_h_t05_what_comes_in_place_of_a_server_hello(
         b"\x15": "the peer does not speak this version of TLS",
     }
     assert str(caught.value).endswith(f"no TLS: {said[sent[:1]]}")
+
+
+def test_h_t05_who_closes_after_the_handshake_does_not_expect_tls(
+    network: Network, scp: RecordingSCP, pki: PKI
+) -> None:
+    def close(_: object) -> Deferred[None]:
+        network.clock.callLater(0, network.links[0].cut)
+        return Deferred()
+
+    endpoint = listen(network, scp, server_tls(pki), admit=close)
+    with pytest.raises(ConnectionLostError) as caught:
+        network.associate(endpoint, tls=client_tls(pki))
+    assert not isinstance(caught.value, TLSError)
+    assert not caught.value.may_expect_tls
 
 
 def test_h_t05_a_knock_is_not_worth_a_line(network: Network, scp: RecordingSCP, pki: PKI):
