@@ -9,6 +9,7 @@ from twisted.logger import LogLevel, formatEvent
 
 from dimse.errors import StatusError
 from dimse.message import command
+from dimse.message.status import CANCEL
 from dimse.ul.pdu import PDataTF
 from tests.memory import Net, RawPeer, RecordingSink
 from tests.scripted import COMMAND, ECHO, LAST, RELEASE_RQ, RQ, STORE, data, p_data
@@ -80,6 +81,13 @@ class TestLog:
         assert "C-STORE-RQ of 1.2.3: 0xA700" in line
         assert line.endswith(" full")
 
+    def test_cancelled(self, net: Net, client: RawPeer):
+        """It is what the peer wanted."""
+        net.scp.on_finish = lambda sink: fail(StatusError(CANCEL))
+        client.send(STORE, data(b"ab"))
+        ((level, _),) = lines(net)
+        assert level is LogLevel.debug
+
     def test_refused(self, net: Net, client: RawPeer):
         """A Command Field that nobody knows."""
         client.send(find_rq(CommandField=0x0002))
@@ -87,15 +95,25 @@ class TestLog:
         assert level is LogLevel.warn
         assert f": Command Field 0002H of {CT_STORAGE}: 0x0211" in line
 
-    def test_done_after_the_end(self, net: Net, client: RawPeer):
+    @pytest.mark.parametrize(
+        ("status", "level", "said"),
+        [
+            (0, LogLevel.info, "0x0000 (Stored)"),
+            (0xA900, LogLevel.warn, "0xA900 (Error: data set does not match the SOP Class)"),
+        ],
+    )
+    def test_done_after_the_end(
+        self, net: Net, client: RawPeer, status: int, level: Any, said: str
+    ):
         done: Deferred[int] = Deferred()
         net.scp.on_finish = lambda sink: done
         client.send(STORE, data(b"ab"))
         client.link.cut()
         net.events.clear()
-        done.callback(0)
-        ((_, line),) = lines(net)
-        assert line.endswith("C-STORE-RQ of 1.2.3: 0x0000 (Stored), but the peer was not told")
+        done.callback(status)
+        ((aloud, line),) = lines(net)
+        assert aloud is level
+        assert line.endswith(f"C-STORE-RQ of 1.2.3: {said}, but the peer was not told")
 
 
 def find_rq(**more: command.Value) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage
-from twisted.logger import formatEvent
+from twisted.logger import LogLevel, formatEvent
 
 from dimse import (
     MODALITY_WORKLIST,
@@ -87,6 +87,16 @@ class TestFailures:
         done = network.result(get(ours, KEYS, full).result())
         assert (done.completed, done.failed) == (1, 1499)
         assert done.failed_sop_instance_uids == tuple(f"{root}.{n}" for n in range(1, 1500))
+
+    def test_one_aloud_of_those_that_fail_alike(self, network: Network):
+        statuses = iter([0xA700, 0xA700, 0xA900])
+        ours, _ = joined(network, [instance(number) for number in range(3)])
+        failing = CallbackStore(lambda *_: next(statuses))
+        with pytest.raises(StatusError):
+            network.result(get(ours, KEYS, failing).result())
+        said = {formatEvent(each): each["log_level"] for each in network.events}
+        levels = [level for line, level in said.items() if ": not sent: " in line]
+        assert levels == [LogLevel.warn, LogLevel.debug, LogLevel.warn]
 
     def test_the_log_and_the_final_response_say_why(self, network: Network):
         scp = RetrieveSCP(lambda *_: [instance(1), instance(2)])
