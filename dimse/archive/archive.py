@@ -25,8 +25,8 @@ from dimse.archive.under_way import UnderWay
 from dimse.errors import DimseError, MisuseError, StatusError
 from dimse.limits import Limits
 from dimse.message.status import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Status
-from dimse.performing import SCP, Operation
-from dimse.security.trail import CREATED, THERE, AuditTrail
+from dimse.performing import SCP, Operation, escaped
+from dimse.security.trail import ALTERED, CREATED, THERE, AuditTrail
 from dimse.services.part10 import file_head
 from dimse.services.partial_file import InThread, in_reactor_thread
 from dimse.services.query import QuerySCP
@@ -203,7 +203,11 @@ class Archive:
             is_new = incoming.object.published
             if incoming.stored is not None:
                 self._department.received(incoming.stored, incoming.operation, is_new=is_new)
-            self._tell(incoming, CREATED if is_new else THERE)
+            if incoming.object.replaced:
+                self._say_replaced(incoming.received)
+                self._tell(incoming, ALTERED)
+            else:
+                self._tell(incoming, CREATED if is_new else THERE)
             return status
 
         def failed(failure: Failure) -> Failure:
@@ -212,6 +216,13 @@ class Archive:
             return failure
 
         return self._commits.add(incoming).addCallbacks(committed, failed)
+
+    def _say_replaced(self, received: ReceivedInstance) -> None:
+        self.log.info(
+            "{peer}: instance {uid} took the place of another one of its UID",
+            peer=escaped(received.sending_ae_title),
+            uid=escaped(received.sop_instance_uid),
+        )
 
     def _tell(self, incoming: _Incoming, action: str, failure: str = "") -> None:
         stored = incoming.stored
@@ -296,8 +307,6 @@ class Archive:
         if news := self._without_a_row(group):
             self.index.add(news, replaced, self._department.hears_of_ends)
             self.objects.settle(replaced)
-        for key in replaced:
-            self.log.info("object {key} was replaced by another instance of its UID", key=key)
 
     def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:
         """What the index has to learn.

@@ -50,6 +50,10 @@ class NewObject(Protocol):
     def published(self) -> bool:
         """Whether a commit made it last, and did not find the same one there."""
 
+    @property
+    def replaced(self) -> bool:
+        """Whether it took the place of another one."""
+
     def write(self, data: memoryview) -> None:
         """The next bytes; raises `StatusError` when there is no room for them."""
 

@@ -31,8 +31,9 @@ _LONGEST = 300.0  # s from the first instance to the record, on an association t
 
 _NOT_SENT = "not sent"
 
-CREATED, THERE = "C", "R"
-"""The action of a transfer: the receiver did not have it, or had it already (PS3.15 A.5.3.7)."""
+CREATED, THERE, ALTERED = "C", "R", "U"
+"""The action of a transfer: the receiver did not have it, had it already, or had another one, which
+it replaces (PS3.15 A.5.3.7)."""
 
 
 class Outlet(Protocol):
@@ -165,8 +166,8 @@ class AuditTrail:
         action: str = CREATED,
         failure: str = "",
     ) -> None:
-        """An instance came by C-STORE, with attributes by tag, and was `CREATED`, or was
-        `THERE` already; with a `failure` it was not stored."""
+        """An instance came by C-STORE, with attributes by tag, and was `CREATED`, was `THERE`
+        already, or `ALTERED` what was; with a `failure` it was not stored."""
         association = operation.association
         collected = self._received.get(association)
         if collected is None:

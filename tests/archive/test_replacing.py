@@ -77,11 +77,13 @@ def olds(archive: Archive) -> list[str]:
     return os.listdir(archive.folder / "replaced")
 
 
-def test_what_is_replaced(archive: Archive):
-    """File, index and what describes the study; the numbers stay."""
+def test_what_is_replaced(archive: Archive, log: list[dict[str, Any]]):
+    """File, index and what describes the study; the numbers stay. The log has UID and sender."""
     assert put(archive, "1.2.1.1", PatientName="Old", PatientID="1") == 0
     assert put(archive, "1.2.1.1", PatientName="Newer", PatientID="2") == 0
     assert (uids(archive), patient(archive), olds(archive)) == (["1.2.1.1"], "newer", [])
+    said = "MODALITY: instance 1.2.1.1 took the place of another one of its UID"
+    assert texts(log).count(said) == 1
     with Network() as network:
         (found,) = Client(network, archive).find("PATIENT", PATIENT_ROOT, PatientID="")
         assert found.PatientID == "2"

@@ -2,6 +2,7 @@
 
 import gc
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from dimse.security.trail import AuditTrail
 from dimse.services.dataset import decode
 from dimse.sop_classes import MODALITY_WORKLIST
 from dimse.testing import Network
-from tests.archive.archives import data_set
-from tests.security.trails import CT, MR, Outlet, Site, got, identifier
+from tests.archive.archives import data_set, open_archive
+from tests.security.trails import CT, MR, Outlet, Site, audited, got, identifier
 from tests.wire import EXPLICIT
 
 HANGING_PROTOCOL = "1.2.840.10008.5.1.4.38.1"
@@ -76,6 +77,19 @@ class TestReceived:
             ("R", "0", {CT: 1}),
             ("C", "0", {CT: 1}),
         ]
+
+    def test_what_took_the_place_of_another_is_an_update(
+        self, tmp_path: Path, outlet: Outlet
+    ) -> None:
+        with Network() as network:
+            audit = audited(network, outlet)
+            folder = tmp_path / "replacing"
+            with open_archive(folder, audit=audit, duplicates="replace") as archive:
+                site = Site(network, archive, audit, outlet)
+                for name in ("Doe^Jane", "Doe^Joan", "Doe^Joan"):
+                    site.release(site.store(data_set("1.2.0.1.1", PatientName=name)))
+                records = site.records()
+        assert [each.action for each in records] == ["C", "U", "R"]
 
     def test_what_was_refused_is_a_failure(self, site: Site) -> None:
         """Another instance under the UID of one that is there."""
