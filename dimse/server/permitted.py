@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger, LogLevel
 
 from dimse.errors import DimseError, StatusError
 from dimse.message.messages import CFindRQ, CMoveRQ, CStoreRQ
@@ -29,6 +30,8 @@ _SERVICE_OF = {
     STORAGE_COMMITMENT_PUSH: "commitment",
 }
 _BY_OPERATION = {operation: service for service, operation in SERVICES.items()}
+
+_log = Logger()
 
 
 class Permitted:
@@ -61,6 +64,7 @@ class Permitted:
         if isinstance(request, CMoveRQ) and peer.destinations is not None:
             title = request.move_destination
             if title not in peer.destinations:  # the answer tells nothing of who is known
+                _say_elsewhere(operation, title)
                 comment = f"destination {escaped(title)} is not known here"
                 raise StatusError(MOVE_DESTINATION_UNKNOWN, comment)
         operation.scope = peer.scope
@@ -75,6 +79,18 @@ class Permitted:
         peer, now = self._peer, self._seconds()
         if key := self._meter.used_up(amount, now, peer.bytes_per_hour, peer.bytes_per_day):
             raise StatusError(OUT_OF_RESOURCES, f"{key} of this peer is used up")
+
+
+def _say_elsewhere(operation: Operation, title: str) -> None:
+    """The log tells what the answer does not: else somebody looks for a peer that is there."""
+    why = f"C-MOVE to {escaped(title)}: it is not among the destinations of this peer"
+    news = operation.association.performed.is_news(why)
+    _log.emit(
+        LogLevel.warn if news else LogLevel.debug,
+        "{peer}: {why} (peers.destinations)",
+        peer=operation.peer,
+        why=why,
+    )
 
 
 class _Metered:

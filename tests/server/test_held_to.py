@@ -236,7 +236,8 @@ class TestWhat:
         ]
 
     def test_k37_other_destinations_are_as_unknown(self, network: Network, kept: Archive):
-        """Nobody is connected to, and the answer is that for one that is not there."""
+        """Nobody is connected to, and the answer is that for one that is not there; the log has the
+        reason."""
         peers = {
             "PEER": KnownPeer(ae_title="PEER", destinations=("PEER",)),
             "WS": KnownPeer(ae_title="WS", host="10.0.0.9", port=104),
@@ -247,8 +248,11 @@ class TestWhat:
         keys.QueryRetrieveLevel = "STUDY"
         comments = []
         for title in ("WS", "NO"):
-            with pytest.raises(StatusError, match="0xA801") as caught:
+            with pytest.raises(StatusError, match="0xA801") as caught, capturedLogs() as events:
                 network.result(dimse.move(association, keys, title).result())
+            said = f"C-MOVE to {title}: it is not among the destinations of this peer"
+            assert said in (formatEvent(events[0]) or "")
+            assert events[0]["log_level"] is LogLevel.warn
             comments.append(str(caught.value).replace(title, "X"))
         assert comments[0] == comments[1]
 
