@@ -370,13 +370,14 @@ def test_the_log_lists_refused_contexts(net: Net):
 
 @pytest.mark.parametrize("knock", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\x00\x01", b""])
 def test_the_log_says_once_why_there_is_no_association(net: Net, knock: bytes):
-    """Not DICOM at all, or nothing until ARTIM expires."""
+    """Not DICOM at all, or nothing until ARTIM expires; as aloud as of one that is rejected."""
     client = net.client()
     client.send(knock)
     client.link.advance(LIMITS.artim)
     (line,) = map(formatEvent, net.events)
     assert line.startswith("10.0.0.1:4242: no association: ")
     assert {b"G": "HTTP?", b"\x16": "TLS on a plain port?", b"": "artim"}[knock[:1]] in line
+    assert net.events[0]["log_level"] is LogLevel.warn
 
 
 def test_the_log_says_once_why_there_is_one_no_longer(net: Net):

@@ -365,7 +365,7 @@ class UpperLayerProtocol(Protocol):
     def _say(self, error: DimseError) -> None:
         """Why there will be no association: nobody else logs it."""
         peer = tcp.describe(self.transport.getPeer())
-        self._log.info("{peer}: no association: {error}", peer=peer, error=error)
+        self._log.warn("{peer}: no association: {error}", peer=peer, error=error)
 
     def _give_up(self, limit: str) -> None:
         """A time-out of ours ends the association: A-ABORT, and the user is told why."""
