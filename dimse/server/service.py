@@ -83,6 +83,7 @@ def _made(options: Options) -> Node:
         on_state=own_process(clock, limits),
     )
     peers.tell()
+    tls.tell()
     peers.names.setServiceParent(node)  # type: ignore[no-untyped-call]  # Twisted's is untyped
     return node
 

@@ -58,6 +58,14 @@ class Secured:
         """Whether something listens with TLS, or is reached over it."""
         return self.server is not None or bool(self._clients)
 
+    def tell(self) -> None:
+        """Warn in the log when there are files, and everything goes without TLS all the same."""
+        if not self.in_use and (self._tls.certificate or self._tls.ca or self._tls.crl):
+            self.log.warn(
+                "TLS: there are files for it, and nothing uses it: no listener (--tls-port, or tls "
+                "of [[listeners]]), no peer (tls of [[peers]]) and no collector"
+            )
+
     def renew(self, tls: NodeTLS | None = None) -> None:
         """Read the files again, or those of another `tls`, for connections that come.
 

@@ -309,6 +309,18 @@ def test_h_t11_sighup_without_a_certificate_of_the_node(pki: PKI, tmp_path: Path
     assert makeService(parsed("--storage", tmp_path / "other"))._renew is None
 
 
+def test_files_that_nothing_uses_are_warned_of(
+    log: Sequence[LogEvent], pki: PKI, tmp_path: Path
+) -> None:
+    """Who gives some may think that the node listens with TLS."""
+    store = ["--storage", tmp_path / "store"]
+    makeService(parsed(*store, "--tls-ca", pki.ca.path, "--audit", "tls://localhost"))
+    makeService(parsed(*store))
+    assert "nothing uses it" not in said(log)
+    makeService(parsed(*store, "--tls-ca", pki.ca.path))
+    assert "TLS: there are files for it, and nothing uses it: no listener" in said(log)
+
+
 async def hang_up() -> None:
     os.kill(os.getpid(), signal.SIGHUP)
     await deferLater(CLOCK, 0)
