@@ -38,7 +38,7 @@ def _read(options: Options) -> Configuration | None:
     try:
         return options.joined()
     except MisuseError as error:
-        _log.error("{error}; the peers stay as they were", error=error)
+        _log.error("{error}; the peers stay as they were, and so do [tls] and [log]", error=error)
         return None
 
 

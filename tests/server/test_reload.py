@@ -114,6 +114,19 @@ class TestHangUp:
         await service.stopService()
 
     @pytest_twisted.ensureDeferred
+    async def test_a_file_that_is_wrong_changes_nothing(
+        self, log: Sequence[LogEvent], file: Path, tmp_path: Path
+    ) -> None:
+        """And the log says so of all that it would have changed."""
+        file.write_text("", "utf-8")
+        service, _ = made(tmp_path / "store", "--config", str(file))
+        file.write_text('[log]\nlevel = "warn"\n[[peers]]\nae = "A"\n', "utf-8")
+        await hang_up()
+        (said,) = lines(log, LogLevel.error)
+        assert str(said).endswith("the peers stay as they were, and so do [tls] and [log]")
+        await service.stopService()
+
+    @pytest_twisted.ensureDeferred
     async def test_a_peer_that_needs_tls_when_there_is_none_for_it(
         self, log: Sequence[LogEvent], file: Path, tmp_path: Path
     ) -> None:
