@@ -71,7 +71,8 @@ class KnownPeer:
         """Host and port in one, as `dimse.associate` takes them; None unless both are known."""
         if self.host is None or self.port is None:
             return None
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = "localhost" if self.host.lower() == LOOPBACK else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
     def places(self) -> tuple[str, ...]:

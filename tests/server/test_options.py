@@ -97,6 +97,11 @@ class TestValues:
         assert (peer.host, peer.port, peer.places) == (host, port, (host,))
         assert (peer.address is None) is (port is None)
 
+    @pytest.mark.parametrize("host", ["loopback", "Loopback"])
+    def test_a_peer_of_this_machine_is_sent_to_there(self, host: str) -> None:
+        """`loopback` is no name that could be looked up."""
+        assert parsed("--peer", f"WS={host}:104").peers["WS"].address == "localhost:104"
+
     def test_allow_any(self) -> None:
         assert parsed().unlisted is None
         assert parsed("--allow-any").unlisted == "all"
