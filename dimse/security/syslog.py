@@ -16,10 +16,10 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionClosed, MessageLengthError
 from twisted.internet.interfaces import IHandshakeListener
-from twisted.internet.protocol import DatagramProtocol, connectionDone
+from twisted.internet.protocol import DatagramProtocol, Factory, connectionDone
 from twisted.internet.protocol import Protocol as StreamProtocol
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -202,7 +202,7 @@ class TLSSender:
         collector, stream = self._collector, _Stream(self._reactor)
         plain: Any = HostnameEndpoint(self._reactor, collector.host.encode(), collector.port)
         secured = self._tls.secured(plain, collector.host, self._reactor, protocol=None)
-        await connectProtocol(secured, stream)
+        await secured.connect(_Connecting.forProtocol(lambda: stream))
         try:
             await stream.ready.addTimeout(_CONNECT, self._reactor)
         except BaseException:
@@ -216,6 +216,12 @@ class TLSSender:
         stream, self._stream = self._stream, None
         if stream is not None and stream.lost is None:
             stream.leave()
+
+
+class _Connecting(Factory):
+    """Of a connection; the log of the spool says what becomes of it."""
+
+    noisy = False  # else two lines for each attempt, all day
 
 
 class _Datagrams(DatagramProtocol):

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from dimse import ClientTLS
@@ -249,11 +250,13 @@ class TestTLS:
 
     @pytest_twisted.ensureDeferred
     async def test_nobody_listens(self, pki: PKI) -> None:
+        """It is tried again and again: nothing of it is in the log but what the spool says."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             collector = Collector("tls", "localhost", probe.getsockname()[1])
-        with pytest.raises(Exception, match="refused"):
+        with pytest.raises(Exception, match="refused"), capturedLogs() as events:
             await sender_to(collector, pki).send([b"one"])
+        assert events == []
 
 
 class TestStream:
