@@ -23,10 +23,15 @@ LEVELS: Mapping[str, str] = {
 
 
 class Threshold:
-    """Keeps what is logged at a level or above it; `set` another one while it runs."""
+    """Keeps what is logged at a level or above it; `set` another one while it runs.
+
+    What is printed to stderr is kept at any level: with twistd the log has it, as an error, and why
+    a node does not start is there alone.
+    """
 
     def __init__(self, level: str) -> None:
         self._predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+        self._predicate.setLogLevelForNamespace("stderr", LogLevel.error)
 
     def set(self, level: str) -> None:
         """Keep what is at this level of `LEVELS` or above it from now on."""

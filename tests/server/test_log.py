@@ -35,6 +35,18 @@ def test_a_level_and_what_is_above(level: str):
     assert heard(events) == list(LEVELS)[list(LEVELS).index(level) :]
 
 
+@pytest.mark.parametrize("later", [None, "critical"])
+def test_why_a_node_does_not_start_is_kept_at_any_level(later: str | None):
+    """twistd has begun logging then, and what is printed to stderr is there alone."""
+    events: list[LogEvent] = []
+    observer: Any = events.append
+    threshold = Threshold("critical")
+    if later is not None:
+        threshold.set(later)
+    Logger("stderr", observer=threshold.kept(observer)).error("dimse does not start: in use")
+    assert heard(events) == ["dimse does not start: in use"]
+
+
 def test_the_levels_are_those_of_twisted():
     assert list(LEVELS) == [level.name for level in LogLevel.iterconstants()]
 
