@@ -35,8 +35,8 @@ class ReplacedObjects:
         old = self.path_of(path.name)
         old.unlink(missing_ok=True)
         os.link(path, old)
-        self.names.add(path.name)
         self._sync(self._folder)
+        self.names.add(path.name)  # not before: the next one of the group would not sync it
 
     def restore(self, path: Path) -> None:
         """The old object has its name again, as if nothing had come; it keeps its other one.

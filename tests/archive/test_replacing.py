@@ -330,6 +330,36 @@ def test_two_of_a_new_uid_in_a_group_that_fails(tmp_path: Path):
         assert (uids(archive), olds(archive)) == (["9.2.1.1"], [])
 
 
+def test_h_r12_nothing_is_replaced_before_its_second_name_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also by the second of a group, when that sync has failed for the first."""
+    hand = Hand()
+    options: dict[str, Any] = {"durability": "full", "duplicates": "replace", "in_thread": hand}
+    outcomes: list[Any] = []
+    synced: list[bool] = []
+    with open_archive(tmp_path, **options) as archive:
+        for name in ("Old", "Newer", "Newest"):
+            put_later(archive, name, outcomes)
+        hand.go()
+        old, replace = archive.objects._old, os.replace
+
+        def sync(folder: Path) -> None:
+            synced.append(len(synced) > 0)
+            if not synced[-1]:
+                raise ERRORS["EIO"]
+
+        def replacing(part: str, final: str) -> None:
+            assert synced[-1]
+            replace(part, final)
+
+        monkeypatch.setattr(old, "_sync", sync)
+        monkeypatch.setattr(os, "replace", replacing)
+        hand.go()
+        assert (patient(archive), olds(archive)) == ("newest", [])
+    assert [outcome == 0 for outcome in outcomes] == [True, False, True]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_two_of_one_uid_in_one_group(tmp_path: Path, fails: bool):
     """The last of them is there then or, where the index fails both, what was acknowledged."""
