@@ -74,13 +74,18 @@ class Reconciliation:
             self._forget(lost)
 
     def _take_back(self, replaced: Set[str]) -> None:
-        """Of what the index does not know, and so was not acknowledged, the old one comes back."""
+        """Of what the index does not know, and so was not acknowledged, the old one comes back.
+
+        It is enough that one of both can be read: what the index knows is the other one.
+        """
         rows = (row for keys in _some(sorted(replaced)) for row in self._index.digests(keys))
         for key, offset, digest in rows:
-            with suppress(OSError):  # then `renew` says what is there
-                if self._objects.digest(key, offset) == digest:
-                    continue
-                if self._objects.old_digest(key, offset) == digest:
+            new = _digest(self._objects.digest, key, offset)
+            if new == digest:
+                continue
+            old = _digest(self._objects.old_digest, key, offset)
+            if old == digest or (old is None and new is not None):
+                with suppress(OSError):  # then `renew` tries once more
                     self._objects.take_back(key)
 
     def renew(self, replaced: Set[str]) -> None:
@@ -198,6 +203,14 @@ class Reconciliation:
         except (DimseError, OSError, ValueError):
             return "unknown"
         return uid if key_of(uid) == key else "unknown"
+
+
+def _digest(digest: Callable[[str, int], str], key: str, offset: int) -> str | None:
+    """None of what cannot be read."""
+    try:
+        return digest(key, offset)
+    except OSError:
+        return None
 
 
 def read_object(objects: ObjectStore, key: str) -> StoredInstance:

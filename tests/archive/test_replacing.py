@@ -33,6 +33,7 @@ from tests.archive.test_faults import ERRORS, put, stored
 from tests.wire import CT_STORAGE, EXPLICIT
 
 KEY = key_of("1.2.1.1")
+REPLACING: dict[str, Any] = {"durability": "full", "duplicates": "replace"}
 
 
 @pytest.fixture
@@ -201,10 +202,9 @@ def test_h_r12_what_cannot_be_restored_at_once_is_with_the_next_commit(
     assert os.listdir(archive.folder / "incoming") == []
 
 
-def test_h_r12_what_could_not_be_restored_before_a_crash_is_with_the_start(tmp_path: Path):
-    """The index knows which of them was acknowledged."""
-    options: dict[str, Any] = {"durability": "full", "duplicates": "replace"}
-    archive = Archive(tmp_path, limits=LIMITS, in_thread=synchronously, **options).open()
+def killed_before_it_could_restore(folder: Path) -> None:
+    """An archive in which "Old" was acknowledged; "New" was refused, and is in its place."""
+    archive = Archive(folder, limits=LIMITS, in_thread=synchronously, **REPLACING).open()
     assert put(archive, "1.2.1.1", PatientName="Old") == 0
     error = sqlite3.OperationalError("database or disk is full")
     with pytest.MonkeyPatch.context() as patch, faults(archive, ("do_commit",), 1, error):
@@ -213,7 +213,36 @@ def test_h_r12_what_could_not_be_restored_before_a_crash_is_with_the_start(tmp_p
     assert b"New" in archive.objects.read(KEY, 0, 2000)
     archive.index.close()  # it is killed
     archive.objects.close()
-    with open_archive(tmp_path, **options) as archive:
+
+
+def test_h_r12_what_could_not_be_restored_before_a_crash_is_with_the_start(tmp_path: Path):
+    """The index knows which of them was acknowledged."""
+    killed_before_it_could_restore(tmp_path)
+    with open_archive(tmp_path, **REPLACING) as archive:
+        assert (patient(archive), olds(archive)) == ("old", [])
+
+
+@pytest.mark.parametrize("of", ["digest", "old_digest"])
+@pytest.mark.parametrize("ever", [False, True], ids=["once", "ever"])
+def test_h_r12_what_was_acknowledged_comes_back_when_one_of_both_cannot_be_read(
+    tmp_path: Path, of: str, ever: bool
+):
+    """At the start after the crash, or with the one after that."""
+    killed_before_it_could_restore(tmp_path)
+    real, times = getattr(ObjectFolder, of), count()
+
+    def unreadable(self: ObjectFolder, key: str, offset: int, *length: int) -> Any:
+        if ever or next(times) == 0:
+            raise ERRORS["EIO"]
+        return real(self, key, offset)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ObjectFolder, of, unreadable)
+        if ever:
+            patch.setattr(ObjectFolder, "read", unreadable)
+        with open_archive(tmp_path, **REPLACING) as archive:
+            assert bool(archive.index.stored(["1.2.1.1"])) != ever
+    with open_archive(tmp_path, **REPLACING) as archive:
         assert (patient(archive), olds(archive)) == ("old", [])
 
 
