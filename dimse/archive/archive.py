@@ -306,7 +306,7 @@ class Archive:
         replaced = self.objects.replaced() & _published(group)
         if news := self._without_a_row(group):
             self.index.add(news, replaced, self._department.hears_of_ends)
-            self.objects.settle(replaced)
+            self._reconciliation.settle(replaced)
 
     def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:
         """What the index has to learn.

@@ -98,7 +98,12 @@ class Reconciliation:
             found = self._read(keys)
             known = set(keys) - self._unreadable
             self._index.add(found, replacing=known)
-            self._objects.settle(known)
+            self.settle(known)
+
+    def settle(self, keys: Set[str]) -> None:
+        """The index knows them as they are, and what of them could not be read before is past."""
+        self._objects.settle(keys)
+        self._unreadable -= keys
 
     def add_all(self, progress: Callable[[int], None]) -> tuple[int, int]:
         """Index every object; the numbers of those that are in the index then, and damaged."""

@@ -279,6 +279,32 @@ def test_what_cannot_be_read_is_told_once_and_stays(
         assert (told(), olds(archive)) == (2, [])
 
 
+def test_what_could_not_be_read_once_is_renewed_when_another_has_come(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+):
+    """Else its row stays that of a refused one for the rest of the run."""
+    dialect: Any = archive.index._engine.dialect
+    error = dialect.dbapi.OperationalError("disk I/O error")
+    read = ObjectFolder.read
+
+    def unreadable(self: ObjectFolder, key: str, offset: int, length: int) -> bytes:
+        if key == KEY:
+            raise ERRORS["EIO"]
+        return read(self, key, offset, length)
+
+    assert put(archive, "1.2.1.1", PatientName="Old") == 0
+    with faults(archive, ("do_commit",), 1, error):
+        assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectFolder, "read", unreadable)
+        assert put(archive, "9.2.1.1", PatientName="Newer") == 0
+    assert put(archive, "1.2.1.1", PatientName="Newer") == 0
+    with faults(archive, ("do_commit",), 1, error, late=True):
+        assert put(archive, "1.2.1.1", PatientName="Newest").status == 0xA700
+    assert put(archive, "9.2.1.2", PatientName="Newer") == 0
+    assert (patient(archive), olds(archive)) == ("newer", [])
+
+
 @pytest.mark.parametrize("k", range(1, 12))
 def test_two_of_one_uid_in_a_group_that_fails_once(tmp_path: Path, k: int):
     """Then each UID is committed for itself, and the object and its row are of the last."""
