@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 
 from dimse.archive.committing import GroupCommit, outcome_of, settle
 from dimse.archive.objects import StoredInstance, key_of
-from dimse.archive.reading import digest_of, reading
+from dimse.archive.reading import digest_of, precedes, reading
 from dimse.archive.replaced import ReplacedObjects
 from dimse.errors import MisuseError, StatusError
 from dimse.limits import Limits
@@ -264,6 +264,7 @@ class ObjectFolder:
             path=self.path_of(stored.key),
             offset=stored.offset,
             length=stored.length,
+            is_same=partial(precedes, received=received) if self._replaces else None,
         )
 
     def digest(self, key: str, offset: int) -> str:

@@ -6,6 +6,9 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+from dimse.services.part10 import DamagedFileError, data_set_offset, identity_of
+from dimse.services.storage import ReceivedInstance
+
 _AT_ONCE = 1024 * 1024  # read of an object to digest it
 
 
@@ -28,3 +31,12 @@ def digest_of(path: Path, offset: int) -> str:
             digest.update(data)
             offset += len(data)
     return digest.hexdigest()
+
+
+def precedes(head: bytes, received: ReceivedInstance) -> bool:
+    """Whether it is what precedes the data set in the file of that instance."""
+    identity = received.sop_class_uid, received.sop_instance_uid, received.transfer_syntax
+    try:
+        return data_set_offset(head) == len(head) and identity_of(head) == identity
+    except DamagedFileError:
+        return False

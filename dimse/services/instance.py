@@ -102,7 +102,8 @@ class Instance:
     `data` holds the data set, without preamble and file meta information, in
     `transfer_syntax`; for a file it is None and `path`, `offset` and `length` (bytes) say where
     the data set is. It ends with the file: one of another size has changed, and is not sent.
-    `study` is whose it is, for an audit trail.
+    Where another instance may take the place of the file, `is_same(head)` says by what precedes
+    the data set whether it is still this one. `study` is whose it is, for an audit trail.
     """
 
     sop_class_uid: str
@@ -112,6 +113,7 @@ class Instance:
     path: Path | None = None
     offset: int = 0
     length: int = 0
+    is_same: Callable[[bytes], bool] | None = field(default=None, compare=False, repr=False)
     study: Study | None = field(default=None, compare=False, repr=False)  # it names the patient
 
     @classmethod
@@ -182,13 +184,23 @@ class Instance:
         assert self.path is not None
         try:
             file = open(self.path, "rb", buffering=0)  # noqa: SIM115  closed by the Source
-            file.seek(self.offset)
+            try:
+                self._check(file)
+            except BaseException:
+                file.close()
+                raise
         except OSError as error:
             raise DimseError(f"{self.path}: {error.strerror}") from error
-        if os.fstat(file.fileno()).st_size != self.offset + self.length:
-            file.close()
-            raise DimseError(f"{self.path}: has changed since it was looked at")
         return closing(Source(file, self.length, progress))
+
+    def _check(self, file: Any) -> None:
+        """Whether a file is still it; the data set comes next then."""
+        is_other = os.fstat(file.fileno()).st_size != self.offset + self.length
+        if self.is_same is not None:
+            is_other = is_other or not self.is_same(file.read(self.offset))
+        if is_other:
+            raise DimseError(f"{self.path}: has changed since it was looked at")
+        file.seek(self.offset)
 
     @property
     def conversions(self) -> tuple[str, ...]:

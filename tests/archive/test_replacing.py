@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydicom.uid import ExplicitVRBigEndian
 
 from dimse import PATIENT_ROOT, Instance, MisuseError, ReceivedInstance
 from dimse.archive.archive import Archive
@@ -25,6 +26,7 @@ from tests.archive.archives import (
     texts,
     uids,
 )
+from tests.archive.archives import put as put_data_set
 from tests.archive.faults import CALLS, STEPS, faults
 from tests.archive.storing import Hand
 from tests.archive.test_faults import ERRORS, put, stored
@@ -337,5 +339,19 @@ def test_what_was_replaced_is_not_sent_by_halves(archive: Archive):
     with instance.open():
         pass
     assert put(archive, "1.2.1.1", PatientName="Much longer") == 0
+    with pytest.raises(DimseError, match="has changed"):
+        instance.open()
+
+
+def test_what_was_replaced_is_not_sent_in_another_syntax(archive: Archive):
+    """The file of the new one is as long as that of the old one."""
+    assert put_data_set(archive, data_set("1.2.1.1"), ExplicitVRBigEndian) == 0
+    (before,) = archive.index.stored(["1.2.1.1"]).values()
+    instance: Instance = archive.objects.instance(before)
+    size = archive.objects.path_of(KEY).stat().st_size
+    with instance.open():
+        pass
+    assert put_data_set(archive, data_set("1.2.1.1"), EXPLICIT) == 0
+    assert archive.objects.path_of(KEY).stat().st_size == size
     with pytest.raises(DimseError, match="has changed"):
         instance.open()
