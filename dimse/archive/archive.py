@@ -123,7 +123,9 @@ class Archive:
             folder, durable=durable, reserve=self._limits.disk_reserve, replaces=replaces
         )
         self.objects: Any = own if objects is None else objects
-        self.index = Index(index or sqlite_url(self.folder), durable=durable)
+        self.index = Index(
+            index or sqlite_url(self.folder), durable=durable, replaces=self.objects.replaces
+        )
         self._unknown_matches = unknown_matches
         self._forget_lost = forget_lost
         self._in_thread = UnderWay(in_thread)

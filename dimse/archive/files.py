@@ -85,7 +85,7 @@ class ObjectFolder:
         self.durable = durable
         self._incoming = self.folder / "incoming"
         self._objects = self.folder / "objects"
-        self._replaces = replaces
+        self.replaces = replaces
         self._old = ReplacedObjects(self.folder / "replaced", self._incoming, self._sync)
         self._reserve = reserve
         self._lock: int | None = None
@@ -186,7 +186,7 @@ class ObjectFolder:
         try:
             return file.publish()
         except StatusError as error:
-            if not self._replaces or error.status != DUPLICATE_SOP_INSTANCE:
+            if not self.replaces or error.status != DUPLICATE_SOP_INSTANCE:
                 raise
         self._old.keep(Path(file.final))
         return file.replace()
@@ -264,7 +264,7 @@ class ObjectFolder:
             path=self.path_of(stored.key),
             offset=stored.offset,
             length=stored.length,
-            is_same=partial(precedes, received=received) if self._replaces else None,
+            is_same=partial(precedes, received=received) if self.replaces else None,
         )
 
     def digest(self, key: str, offset: int) -> str:

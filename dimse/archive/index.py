@@ -59,13 +59,14 @@ class Index:
     """The index at `url`, such as `sqlite:///folder/index.sqlite` or `postgresql+psycopg://...`.
 
     `durable` commits are on the disk when they return, but in SQLite not those of instances that
-    are new: what a crash of the machine loses of these, the next start finds as objects.
+    are new: what a crash of the machine loses of these, the next start finds as objects. Where one
+    `replaces` another they are, for only the index tells then which of both was acknowledged.
     """
 
     log = Logger()
 
-    def __init__(self, url: str, *, durable: bool = True) -> None:
-        self._durable = durable
+    def __init__(self, url: str, *, durable: bool = True, replaces: bool = False) -> None:
+        self._lighter = durable and not replaces
         try:
             self._url = sa.make_url(url)
             self._engine = connecting(self._url, durable)
@@ -252,7 +253,7 @@ class Index:
     def _transaction(self, *, lasting: bool = True) -> Iterator[sa.Connection]:
         """One that is not `lasting` is synced with the next one that is."""
         with self._engine.connect() as connection:
-            if lighter := self._durable and not lasting:
+            if lighter := self._lighter and not lasting:
                 synced(connection, False)
             try:
                 yield connection

@@ -64,6 +64,10 @@ class NewObject(Protocol):
 class ObjectStore(Protocol):
     """Where objects are kept by their keys. But for `begin` all of it may block."""
 
+    @property
+    def replaces(self) -> bool:
+        """Whether an object takes the place of another one under its key, or is refused."""
+
     def open(self) -> object:
         """Get ready; raises `MisuseError` when another server uses it."""
 

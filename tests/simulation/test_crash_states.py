@@ -1,6 +1,8 @@
 """Every state in which a loss of power can leave the disk in the middle of a store (G05)."""
 
+import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, combinations, count
@@ -12,6 +14,9 @@ import pytest
 from dimse import Instance, Limits, ReceivedInstance
 from dimse.archive.archive import Archive
 from dimse.archive.files import ObjectFolder
+from tests.archive.faults import faults
+from tests.archive.test_faults import ERRORS
+from tests.archive.test_replacing import once
 from tests.simulation.database import Database
 from tests.simulation.disk import RESERVE, Disk
 from tests.simulation.draws import Draws, Trace
@@ -49,8 +54,11 @@ class Machine:
         with self.disk.calm():
             self.archive.open()
 
-    def store(self, instance: Instance, turns: int | None = None) -> bool:
-        """Begin it, and let its commit take so many turns; returns whether it is over."""
+    def store(self, instance: Instance, turns: int | None = None, *, refused: bool = False) -> bool:
+        """Begin it, and let its commit take so many turns; returns whether it is over.
+
+        It succeeds then, unless it is to be `refused`.
+        """
         uid = instance.sop_instance_uid
         received = ReceivedInstance(
             instance.sop_class_uid, uid, instance.transfer_syntax, "MODALITY", "ARCHIVE"
@@ -59,16 +67,16 @@ class Machine:
         operation: Any = None
         sink = self.archive.begin(received, operation)
         sink.write(memoryview(instance.data or b""))
-        statuses: list[int] = []
-        sink.finish().addCallback(statuses.append)
+        outcomes: list[Any] = []
+        sink.finish().addBoth(outcomes.append)
         for at in count():
             if at == turns or not self.threads.steps:
                 break
             self.threads.turn(self.threads.steps[0])
-        if statuses:
-            assert statuses == [0]
-            self.ledger.acknowledged(sending)
-        return bool(statuses)
+        if outcomes:
+            assert (outcomes == [0]) != refused
+            (self.ledger.refused if refused else self.ledger.acknowledged)(sending)
+        return bool(outcomes)
 
     def lose_power(self, survived: tuple[int, ...]) -> None:
         self.crash(power=True, survived=survived)
@@ -169,3 +177,23 @@ def test_h_r19_power_is_lost_after_a_server_was_killed_and_started_again(
         if over:
             break
     assert turns > 10
+
+
+def test_h_r19_power_is_lost_after_one_was_refused_and_could_not_be_taken_back(beginning: Path):
+    """Whatever of the index is lost, it knows what was acknowledged before.
+
+    A query is under way, too: SQLite syncs all when the last connection is closed after a failure.
+    """
+    error = sqlite3.OperationalError("disk I/O error")
+    for seed in range(20):
+        with machine(beginning.parent / f"{seed}", seed, beginning) as one:
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                one.archive.index._engine.connect(),
+                faults(one.archive, ("do_commit",), 1, error, ever=True),
+            ):
+                patch.setattr(os, "replace", once(os.replace, ERRORS["EIO"]))
+                assert one.store(OTHER, refused=True)
+            one.lose_power(())
+            one.start()
+            assert one.stored() == {OLD.sop_instance_uid}
