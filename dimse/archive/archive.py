@@ -305,13 +305,15 @@ class Archive:
 
     def _bring(self, group: Sequence[_Incoming]) -> None:
         """Rows for those that need one."""
-        replaced = self.objects.replaced() & _published(group)
-        if news := self._without_a_row(group):
-            self.index.add(news, replaced, self._department.hears_of_ends)
-            self._reconciliation.settle(replaced)
+        unsettled = self.objects.replaced() & {each.stored.key for each in group if each.stored}
+        if news := self._without_a_row(group, unsettled):
+            self.index.add(news, unsettled, self._department.hears_of_ends)
+            self._reconciliation.settle(unsettled)
 
-    def _without_a_row(self, group: Iterable[_Incoming]) -> list[StoredInstance]:
-        """What the index has to learn.
+    def _without_a_row(
+        self, group: Iterable[_Incoming], unsettled: Set[str]
+    ) -> list[StoredInstance]:
+        """What the index has to learn; a row of what is `unsettled` may be that of another one.
 
         Where the same object was there already, that one counts: its data set may begin elsewhere.
         """
@@ -319,8 +321,9 @@ class Archive:
         news = {each.key: each for each, published in stored if published}
         there = {each.received.sop_instance_uid for each, _ in stored if each.key not in news}
         if there:
-            missing = there - self.index.stored(there).keys()
-            news |= {key: read_object(self.objects, key) for key in map(key_of, missing)}
+            known = {key_of(uid) for uid in self.index.stored(there)} - unsettled
+            missing = set(map(key_of, there)) - known
+            news |= {key: read_object(self.objects, key) for key in missing}
         return list(news.values())
 
     def rebuild(self, progress: Callable[[int], None] = lambda count: None) -> tuple[int, int]:

@@ -15,6 +15,8 @@ from tests.archive.faults import faults
 from tests.archive.test_faults import ERRORS, put
 from tests.archive.test_replacing import KEY, REPLACING, olds, once, patient
 
+ERROR = sqlite3.OperationalError("disk I/O error")
+
 
 def killed_before_it_could_restore(folder: Path) -> None:
     """An archive in which "Old" was acknowledged; "New" was refused, and is in its place."""
@@ -93,11 +95,8 @@ def test_what_cannot_be_read_is_told_once_and_stays(
         assert (told(), olds(archive)) == (2, [])
 
 
-def test_what_could_not_be_read_once_is_renewed_when_another_has_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Else its row stays that of a refused one for the rest of the run."""
-    error = sqlite3.OperationalError("disk I/O error")
+def refused_and_unread(archive: Archive, name: str) -> None:
+    """After "New" was refused, which has a row, what was there before cannot be read once."""
     read = ObjectFolder.read
 
     def unreadable(self: ObjectFolder, key: str, offset: int, length: int) -> bytes:
@@ -105,15 +104,29 @@ def test_what_could_not_be_read_once_is_renewed_when_another_has_come(
             raise ERRORS["EIO"]
         return read(self, key, offset, length)
 
+    with faults(archive, ("do_commit",), 1, ERROR, late=True):
+        assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ObjectFolder, "read", unreadable)
+        assert put(archive, "9.2.1.1", PatientName=name) == 0
+
+
+def test_what_could_not_be_read_once_is_renewed_when_it_comes_again(tmp_path: Path):
+    """Else a success would leave the row of the refused one."""
     with open_archive(tmp_path, **REPLACING) as archive:
         assert put(archive, "1.2.1.1", PatientName="Old") == 0
-        with faults(archive, ("do_commit",), 1, error):
-            assert put(archive, "1.2.1.1", PatientName="New").status == 0xA700
-        with monkeypatch.context() as patch:
-            patch.setattr(ObjectFolder, "read", unreadable)
-            assert put(archive, "9.2.1.1", PatientName="Newer") == 0
+        refused_and_unread(archive, "Old")
+        assert put(archive, "1.2.1.1", PatientName="Old") == 0
+        assert (patient(archive), olds(archive)) == ("old", [])
+
+
+def test_what_could_not_be_read_once_is_renewed_when_another_has_come(tmp_path: Path):
+    """Else its row stays that of a refused one for the rest of the run."""
+    with open_archive(tmp_path, **REPLACING) as archive:
+        assert put(archive, "1.2.1.1", PatientName="Old") == 0
+        refused_and_unread(archive, "Newer")
         assert put(archive, "1.2.1.1", PatientName="Newer") == 0
-        with faults(archive, ("do_commit",), 1, error, late=True):
+        with faults(archive, ("do_commit",), 1, ERROR, late=True):
             assert put(archive, "1.2.1.1", PatientName="Newest").status == 0xA700
         assert put(archive, "9.2.1.2", PatientName="Newer") == 0
         assert (patient(archive), olds(archive)) == ("newer", [])
