@@ -49,6 +49,8 @@ class Reconciliation:
         count = self._index.count()
         self._check_objects(count)
         self._check_store()
+        self._unreadable.clear()
+        self._take_back(self._objects.replaced())
         news: list[str] = []
         lost: list[str] = []
         for low, high in _ranges() if count > _FEW else [(LOWEST, ABOVE_ALL)]:
@@ -61,8 +63,6 @@ class Reconciliation:
                 f"{self._index}: is all of its disk there? --forget-lost starts without them"
             )
         self._objects.make_last(news)
-        self._unreadable.clear()
-        self._take_back(self._objects.replaced())
         self.renew(self._objects.replaced())
         self._index.remove(self._unreadable)  # the row of another object is worse than none
         opening = opening and count > 0

@@ -38,6 +38,17 @@ def test_h_r12_what_could_not_be_restored_before_a_crash_is_with_the_start(tmp_p
         assert (patient(archive), olds(archive)) == ("old", [])
 
 
+def test_what_was_acknowledged_comes_back_when_the_refused_one_is_gone(tmp_path: Path):
+    """Somebody has removed its file; the index still has what it knew."""
+    killed_before_it_could_restore(tmp_path)
+    with open_archive(tmp_path, **REPLACING) as archive:
+        assert put(archive, "9.2.1.1", PatientName="Old") == 0
+        archive.objects._old.keep(archive.objects.path_of(KEY))
+        archive.objects.path_of(KEY).unlink()
+    with open_archive(tmp_path, **REPLACING) as archive:
+        assert (patient(archive), olds(archive)) == ("old", [])
+
+
 @pytest.mark.parametrize("of", ["digest", "old_digest"])
 @pytest.mark.parametrize("ever", [False, True], ids=["once", "ever"])
 def test_h_r12_what_was_acknowledged_comes_back_when_one_of_both_cannot_be_read(
