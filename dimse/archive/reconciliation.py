@@ -63,10 +63,10 @@ class Reconciliation:
                 f"{self._index}: is all of its disk there? --forget-lost starts without them"
             )
         self._objects.make_last(news)
+        some = _some(self._as_they_came(news))  # before a damaged one is set aside
         self.renew(self._objects.replaced())
         self._index.remove(self._unreadable)  # the row of another object is worse than none
         opening = opening and count > 0
-        some = _some(self._as_they_came(news))
         added = sum(self._add(keys, opening=opening) for keys in some)
         if added:
             self.log.warn("{count} instances were not in the index: added", count=added)

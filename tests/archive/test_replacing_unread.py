@@ -49,6 +49,20 @@ def test_what_was_acknowledged_comes_back_when_the_refused_one_is_gone(tmp_path:
         assert (patient(archive), olds(archive)) == ("old", [])
 
 
+def test_a_damaged_one_that_the_index_does_not_know_is_set_aside_at_the_first_start(tmp_path: Path):
+    """As a crash leaves it without syncs, of two that came together."""
+    with open_archive(tmp_path, **REPLACING) as archive:
+        for uid in ("1.2.1.1", "9.2.1.1"):
+            assert put(archive, uid) == 0
+        archive.objects._old.keep(archive.objects.path_of(KEY))
+        archive.objects.path_of(KEY).unlink()
+        archive.objects.path_of(KEY).touch()
+        archive.index.remove([KEY])
+    with open_archive(tmp_path, **REPLACING) as archive:
+        assert (uids(archive), olds(archive)) == (["9.2.1.1"], [])
+        assert len(os.listdir(tmp_path / "damaged")) == 1
+
+
 @pytest.mark.parametrize("of", ["digest", "old_digest"])
 @pytest.mark.parametrize("ever", [False, True], ids=["once", "ever"])
 def test_h_r12_what_was_acknowledged_comes_back_when_one_of_both_cannot_be_read(
