@@ -47,13 +47,15 @@ def client(net: Net) -> RawPeer:
 
 @pytest.fixture
 def cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Failures are cleaned: pytest-twisted makes that do nothing, for the sake of its reports."""
+    """Failures are cleaned: pytest-twisted makes that do nothing, for the sake of its reports, and
+    pytest keeps what they came of beside them where Twisted is old."""
     spec = find_spec("twisted.python.failure")
     assert spec is not None
     assert spec.loader is not None
     untouched = module_from_spec(spec)
     spec.loader.exec_module(untouched)
-    monkeypatch.setattr(Failure, "cleanFailure", untouched.Failure.cleanFailure)
+    for name in ("__init__", "cleanFailure"):
+        monkeypatch.setattr(Failure, name, getattr(untouched.Failure, name))
 
 
 def find_rq() -> CFindRQ:
