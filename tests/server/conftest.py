@@ -1,13 +1,24 @@
-"""What tests of access share: a network, and an archive for a whole module."""
+"""What tests of a server share: its log, a network, and an archive for a whole module."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Iterator, Sequence
 
 import pytest
+from twisted.logger import LogEvent, capturedLogs
 
 from dimse.archive.archive import Archive
 from dimse.testing import Network
 from dimse.testing.clock import MemoryClock
 from tests.archive.archives import open_archive
+
+
+@pytest.fixture
+def log() -> Iterator[Sequence[LogEvent]]:
+    """What is logged; nothing of it may be a failure."""
+    with capturedLogs() as events:
+        yield events
+        gc.collect()  # what nobody handled is logged then
+    assert [event["log_failure"] for event in events if "log_failure" in event] == []
 
 
 @pytest.fixture

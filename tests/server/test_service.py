@@ -1,8 +1,7 @@
 """The service of `twistd dimse` starts and stops: the reactor of the tests, sockets of loopback."""
 
-import gc
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +60,6 @@ class Never:
 
     def listen(self, factory: IProtocolFactory) -> "Deferred[Any]":
         return self.listens
-
-
-@pytest.fixture
-def log() -> Iterator[Sequence[LogEvent]]:
-    """What is logged; nothing of it may be a failure."""
-    with capturedLogs() as events:
-        yield events
-        gc.collect()  # what nobody handled is logged then
-    assert [event["log_failure"] for event in events if "log_failure" in event] == []
 
 
 @pytest.fixture
